@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from vqmon.core.types import (
     SIGNALS,
     Alert,
     AlertEvidence,
+    AudioFacts,
     MediaFacts,
     Outcome,
     Provenance,
@@ -60,6 +62,28 @@ MEDIA = MediaFacts(
 )
 
 STILL_MEDIA = replace(MEDIA, container="jpeg", codec="jpeg", fps=0.0, duration_seconds=0.0, frame_count=1)
+
+
+def audio(**changes: Any) -> AudioFacts:
+    """What is measured of ordinary stereo."""
+    facts = AudioFacts(
+        codec="aac",
+        sample_rate_hz=48000,
+        channels=2,
+        duration_seconds=4.0,
+        loudness_lufs=-23.1,
+        momentary_max_lufs=-18.0,
+        true_peak_dbtp=-1.5,
+        silent_share=0.0,
+        clipped_share=0.0,
+        lost_channels=0,
+        is_mono=False,
+        phase_correlation=0.5,
+        offset_seconds=0.02,
+        end_offset_seconds=None,
+        gap_seconds=0.0,
+    )
+    return replace(facts, **changes)
 
 
 def rendition(

@@ -1,5 +1,6 @@
 """The journey of one segment: fetch, decode, score, pool and calibrate, until it is an outcome."""
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -8,11 +9,20 @@ from opentelemetry.trace import SpanContext
 
 from pipelines.observe.addresses import AddressFailover, Fetch, FetchedMedia
 from pipelines.observe.heat_maps import RecentDetail, scorer_heat_map
-from pipelines.observe.scoring_tiers import RecordStage, Scorer, ScoringCascade, SegmentScores, measured_stage
+from pipelines.observe.playlists.sound import SeparateSound
+from pipelines.observe.scoring_tiers import (
+    OtherMedia,
+    RecordStage,
+    Scorer,
+    ScoringCascade,
+    SegmentScores,
+    measured_stage,
+)
 from pipelines.observe.unexpected_errors import unexpected_as
 from vqmon.core.cascade import score_disagreement
 from vqmon.core.scores import summarize_signal
 from vqmon.core.types import (
+    DecodedSegment,
     HeatMap,
     Outcome,
     Provenance,
@@ -26,13 +36,22 @@ from vqmon.core.types import (
     failure_from_error,
 )
 from vqmon.errors import DecodeError, FetchError, ScoreError, SegmentError
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.otlp import NO_SPAN, span
+
+_log = logging.getLogger("vqmon.observe")
 
 FindReference = Callable[[Segment], Coroutine[None, None, Reference | ReferenceComparison | None]]
 """Finds the reference of a segment that states none itself, or says why there is none; None = it has none."""
 
 
-async def _no_reference(segment: Segment) -> None:
+FindSound = Callable[[Segment], Coroutine[None, None, SeparateSound | None]]
+"""Finds the sound of a segment that is not in it; None = it is, or there is none. Raises SegmentError."""
+
+_MAX_SOUND_BYTES = 64_000_000
+
+
+async def _nothing(segment: Segment) -> None:
     return None
 
 
@@ -57,7 +76,8 @@ class Observer:
     versions: Mapping[str, str]
     now: Callable[[], datetime]
     record_stage: RecordStage = lambda stage, seconds: None
-    find_reference: FindReference = _no_reference
+    find_reference: FindReference = _nothing
+    find_sound: FindSound = _nothing
     # of how many of the worst frames of a segment each scorer tells which parts are worse; 0 = none, as it takes long
     located_frames: int = 0
     _recent_detail: RecentDetail = field(default_factory=RecentDetail, init=False)
@@ -86,7 +106,8 @@ class Observer:
             with unexpected_as(ScoreError, item):
                 item, missing = await self._with_reference(item)
                 fetched = await self._fetch(item)
-                scored = await self._score_with_reference(item, fetched.media)
+                sound = await self._fetch_sound(item)
+                scored = await self._score_with_reference(item, fetched.media, sound)
                 if missing is not None:
                     scored = replace(scored, decoded=replace(scored.decoded, reference=missing))
                 heat_maps = await self._heat_maps(item, scored)
@@ -102,7 +123,7 @@ class Observer:
 
     async def _with_reference(self, segment: Segment) -> tuple[Segment, ReferenceComparison | None]:
         """The segment with its reference, or why it has none."""
-        if segment.reference is not None or self.cascade.decode_with_reference is None:
+        if segment.reference is not None or not self.cascade.takes_references:
             return segment, None
         found = await self.find_reference(segment)
         if isinstance(found, Reference):
@@ -115,27 +136,42 @@ class Observer:
         with measured_stage("fetch", self.record_stage), unexpected_as(FetchError, segment):
             return await self._failover.fetch(segment, self.fetch, self.now)
 
-    async def _score_with_reference(self, segment: Segment, media: bytes) -> SegmentScores:
-        if segment.reference is None or self.cascade.decode_with_reference is None:
-            return await self._score(segment, media)
+    async def _fetch_sound(self, segment: Segment) -> "_FetchedSound":
+        """The bytes of the sound that is not in the segment."""
         try:
-            with measured_stage("fetch_reference", self.record_stage):
-                reference_media = await self.fetch(_segment_of_reference(segment, segment.reference))
-        except FetchError as error:
-            scored = await self._score(segment, media)
-            missing = ReferenceComparison(unscored="fetch", detail=f"{error.reason}: {error.detail}")
-            return replace(scored, decoded=replace(scored.decoded, reference=missing))
-        return await self._score(segment, media, reference_media)
+            sound = await self.find_sound(segment)
+            if sound is None:
+                return _FetchedSound()
+            with measured_stage("fetch_sound", self.record_stage):
+                parts = [await self.fetch(part) for part in sound.parts]
+        except SegmentError as error:
+            _log.warning(**log_event("sound.unavailable", segment=segment.key, why=str(error)))
+            return _FetchedSound(is_unavailable=True)
+        media = b"".join(parts)
+        return _FetchedSound(is_unavailable=True) if len(media) > _MAX_SOUND_BYTES else _FetchedSound(sound, media)
 
-    async def _score(self, segment: Segment, media: bytes, reference_media: bytes = b"") -> SegmentScores:
+    async def _score_with_reference(self, segment: Segment, media: bytes, sound: "_FetchedSound") -> SegmentScores:
+        others = OtherMedia(sound=sound.media) if sound.media else OtherMedia()
+        missing = None
+        if segment.reference is not None and self.cascade.takes_references:
+            try:
+                with measured_stage("fetch_reference", self.record_stage):
+                    others["reference"] = await self.fetch(_segment_of_reference(segment, segment.reference))
+            except FetchError as error:
+                missing = ReferenceComparison(unscored="fetch", detail=f"{error.reason}: {error.detail}")
+        scored = await self._score(segment, media, others)
+        decoded = sound.described_in(scored.decoded)
+        return replace(scored, decoded=decoded if missing is None else replace(decoded, reference=missing))
+
+    async def _score(self, segment: Segment, media: bytes, others: OtherMedia) -> SegmentScores:
         """Decode and score; a segment that breaks its decoder process is tried once more, then it is `poison`."""
         try:
-            return await self.cascade.score(segment, media, reference_media=reference_media)
+            return await self.cascade.score(segment, media, **others)
         except DecodeError as error:
             if error.reason != "crashed":
                 raise
         try:
-            return await self.cascade.score(segment, media, reference_media=reference_media)
+            return await self.cascade.score(segment, media, **others)
         except DecodeError as error:
             if error.reason != "crashed":
                 raise
@@ -189,6 +225,23 @@ class Observer:
             served_url=served_url,
             scorer_failures=tuple(scored.failures),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _FetchedSound:
+    """The sound of a segment that is not in it, if there is any."""
+
+    sound: SeparateSound | None = None
+    media: bytes = b""
+    is_unavailable: bool = False
+
+    def described_in(self, decoded: DecodedSegment) -> DecodedSegment:
+        """What was decoded, with what only the playlists tell about the sound."""
+        if self.is_unavailable and decoded.unmeasured_audio:
+            return replace(decoded, unmeasured_audio="unavailable")
+        if self.sound is not None and decoded.audio is not None:
+            return replace(decoded, audio=self.sound.relative_to_playlists(decoded.audio))
+        return decoded
 
 
 def _segment_of_reference(segment: Segment, reference: Reference) -> Segment:

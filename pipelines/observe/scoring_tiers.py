@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, Protocol
+from functools import partial
+from typing import Literal, Protocol, TypedDict, Unpack
 
 from pipelines.observe.learned_references import LearnedMeasure, with_learned_values
 from pipelines.observe.unexpected_errors import unexpected_as
@@ -29,9 +30,7 @@ _MAX_RENDITIONS = 10_000
 _DECODE_OVERLOAD_REASONS = ("timeout", "too_long", "crashed")
 """Reasons for which a decode of many views may fail and yet succeed with fewer of them."""
 
-Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, DecodedSegment]]
-DecodeWithReference = Callable[[bytes, tuple[View, ...], bytes], Coroutine[None, None, DecodedSegment]]
-"""Called with the bytes of a segment, views, and the bytes of its reference."""
+_DecodeViews = Callable[[tuple[View, ...]], Coroutine[None, None, DecodedSegment]]
 RecordStage = Callable[[str, float], None]
 """Called with the name of a stage and the seconds that it took."""
 PromotionMetric = Literal["vqmon.scorer.promoted", "vqmon.scorer.left_out"]
@@ -42,6 +41,22 @@ CountFailure = Callable[[str, str], None]
 """Called with the id of a scorer and the reason for which it gave no score for a segment."""
 
 _log = logging.getLogger("vqmon.observe")
+
+
+class Decode(Protocol):
+    """Decodes the views of a segment, given its bytes, and those of its reference and separate sound if it has them."""
+
+    def __call__(
+        self, media: bytes, views: tuple[View, ...], /, **others: Unpack["OtherMedia"]
+    ) -> Coroutine[None, None, DecodedSegment]: ...
+
+
+class OtherMedia(TypedDict, total=False):
+    """What belongs to a segment and is not in it, each as bytes."""
+
+    reference: bytes
+    # in segments of its own
+    sound: bytes
 
 
 class Scorer(Protocol):
@@ -230,14 +245,6 @@ class _Result:
     score: Score | ScorerFailure
 
 
-@dataclass(frozen=True, slots=True)
-class _Sides:
-    """The bytes of a segment and of its reference; b"" = there is none."""
-
-    segment: bytes
-    reference: bytes = b""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringCascade:
     """Decodes a segment and scores it: by the first tier always, by shadows on trial, by heavy scorers if promoted."""
@@ -247,9 +254,9 @@ class ScoringCascade:
     # their scores are in the event and never raise alerts
     shadows: Sequence[Scorer] = ()
     heavy: HeavyTier | None = None
-    # None = segments are not compared with references
-    decode_with_reference: DecodeWithReference | None = None
-    # computed from the pictures of `decode_with_reference`
+    # whether segments are compared with references
+    takes_references: bool = False
+    # computed from the pictures of the comparison
     learned_measures: Sequence[LearnedMeasure] = ()
     record_stage: RecordStage = lambda stage, seconds: None
     count_failure: CountFailure = lambda scorer, reason: None
@@ -263,23 +270,27 @@ class ScoringCascade:
         """Whether a scorer of the first tier applies to a segment."""
         return bool(_applicable_scorers(self.scorers, segment))
 
-    async def score(self, segment: Segment, media: bytes, *, reference_media: bytes = b"") -> SegmentScores:
-        """Score one segment, and compare it with its reference if there is one.
+    async def score(self, segment: Segment, media: bytes, **others: Unpack[OtherMedia]) -> SegmentScores:
+        """Score one segment, compare it with its reference if there is one, and measure sound that is not in it.
 
         A scorer that fails is among the failures, and so are references left out. Raises DecodeError, and ScoreError
         when no scorer of the first and of the heavy tier has given a score.
         """
-        sides = _Sides(media, reference_media)
-        scored = await (self._score_with_promotion if self.heavy else self._score_first_tier)(segment, sides)
+        decode = partial(self._decode, segment, media, **others)
+        scored = await (
+            self._score_with_promotion(segment, media, decode)
+            if self.heavy
+            else self._score_first_tier(segment, decode)
+        )
         if not scored.scores:
             raise _unscored_error([failure for failure in scored.failures if failure.tier != "shadow"])
         return scored
 
-    async def _score_with_promotion(self, segment: Segment, sides: _Sides) -> SegmentScores:
+    async def _score_with_promotion(self, segment: Segment, media: bytes, decode: _DecodeViews) -> SegmentScores:
         assert self.heavy is not None
         score_reasons: tuple[str, ...] = ()
         with self.heavy.admit(segment, self.heavy.planned_reasons(segment)) as admission:
-            scored = await self._score_first_tier(segment, sides, admission.scorers)
+            scored = await self._score_first_tier(segment, decode, admission.scorers)
             left_out, main_failure = admission.left_out, scored.main_failure
             if main_failure is None:
                 score_reasons = self.heavy.score_reasons(segment, scored.scores[0])
@@ -291,20 +302,20 @@ class ScoringCascade:
                 left_out = late_admission.left_out
                 if late_admission.scorers:
                     scored, left_out = await self._decode_and_add_heavy_scores(
-                        segment, sides.segment, scored, late_admission.scorers
+                        segment, media, scored, late_admission.scorers
                     )
         undecided_without = main_failure.scorer if main_failure and self.heavy.decides_by_score else ""
         promotion = self.heavy.record_promotion(reasons, left_out, undecided_without=undecided_without)
         return replace(scored, promotion=promotion)
 
     async def _score_first_tier(
-        self, segment: Segment, sides: _Sides, heavy_scorers: Sequence[Scorer] = ()
+        self, segment: Segment, decode: _DecodeViews, heavy_scorers: Sequence[Scorer] = ()
     ) -> SegmentScores:
         """Decode the views of all scorers at once; score by the first tier and by the shadows."""
         scorers, shadows = _applicable_scorers(self.scorers, segment), _applicable_scorers(self.shadows, segment)
         with measured_stage("decode", self.record_stage):
-            decoded, views_error = await self._decode_most_views(
-                segment, sides, (scorers[:1], scorers[1:], (*shadows, *heavy_scorers))
+            decoded, views_error = await _decode_most_views(
+                decode, (scorers[:1], scorers[1:], (*shadows, *heavy_scorers))
             )
         tiers: Sequence[tuple[ScorerTier, Sequence[Scorer]]] = (
             ("main", scorers[:1]),
@@ -334,35 +345,11 @@ class ScoringCascade:
             score = ScorerFailure(scorer=scorer.id, tier=tier, reason=error.reason, detail=error.detail)
         return _Result(scorer=scorer, tier=tier, score=score)
 
-    async def _decode_most_views(
-        self, segment: Segment, sides: _Sides, groups: Sequence[Sequence[Scorer]]
-    ) -> tuple[DecodedSegment, DecodeError | None]:
-        """Decode the views of all scorers; if that is too much, without the last group, then without the one before.
-
-        The second value is the error of the last decode that was too much. Raises it when the views of the first
-        group alone are too much.
-        """
-        error: DecodeError | None = None
-        failed_views: tuple[View, ...] | None = None
-        for count in range(len(groups), 0, -1):
-            views = _required_views_of([scorer for group in groups[:count] for scorer in group])
-            if views == failed_views:
-                continue
-            try:
-                return await self._decode(segment, sides, views), error
-            except DecodeError as failed:
-                if failed.reason not in _DECODE_OVERLOAD_REASONS:
-                    raise
-                error, failed_views = failed, views
-        assert error is not None
-        raise error
-
-    async def _decode(self, segment: Segment, sides: _Sides, views: tuple[View, ...]) -> DecodedSegment:
+    async def _decode(
+        self, segment: Segment, media: bytes, views: tuple[View, ...], **others: Unpack[OtherMedia]
+    ) -> DecodedSegment:
         with unexpected_as(DecodeError, segment):
-            if sides.reference and self.decode_with_reference is not None:
-                decoded = await self.decode_with_reference(sides.segment, views, sides.reference)
-            else:
-                decoded = await self.decode(sides.segment, views)
+            decoded = await self.decode(media, views, **others)
         return replace(decoded, prompt=segment.prompt) if segment.prompt else decoded
 
     async def _add_heavy_scores(
@@ -383,13 +370,37 @@ class ScoringCascade:
         if not set(views) <= set(decoded.views):
             try:
                 with measured_stage("decode_again", self.record_stage):
-                    decoded = await self._decode(segment, _Sides(media), views)
+                    decoded = await self._decode(segment, media, views)
             except DecodeError as error:
                 views_error = error
         added, left_out = await self._add_heavy_scores(
             segment, replace(scored, views_error=views_error), heavy_scorers, decoded
         )
         return replace(added, views_error=scored.views_error), left_out
+
+
+async def _decode_most_views(
+    decode: _DecodeViews, groups: Sequence[Sequence[Scorer]]
+) -> tuple[DecodedSegment, DecodeError | None]:
+    """Decode the views of all scorers; if that is too much, without the last group, then without the one before.
+
+    The second value is the error of the last decode that was too much. Raises it when the views of the first
+    group alone are too much.
+    """
+    error: DecodeError | None = None
+    failed_views: tuple[View, ...] | None = None
+    for count in range(len(groups), 0, -1):
+        views = _required_views_of([scorer for group in groups[:count] for scorer in group])
+        if views == failed_views:
+            continue
+        try:
+            return await decode(views), error
+        except DecodeError as failed:
+            if failed.reason not in _DECODE_OVERLOAD_REASONS:
+                raise
+            error, failed_views = failed, views
+    assert error is not None
+    raise error
 
 
 def _applicable_scorers(scorers: Sequence[Scorer], segment: Segment) -> Sequence[Scorer]:

@@ -10,14 +10,15 @@ from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import unquote, urlsplit
 
 import vqmon
-from pipelines.observe.observer import FindReference, Observer
+from pipelines.observe.observer import FindReference, FindSound, Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
-from pipelines.observe.reference_playlists import ReferencePlaylist
-from pipelines.observe.scoring_tiers import RecordStage, ScoringCascade
+from pipelines.observe.playlists.references import ReferencePlaylist
+from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist
+from pipelines.observe.scoring_tiers import OtherMedia, RecordStage, ScoringCascade
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import DecodedSegment, Reference, ReferenceComparison, Segment, View
@@ -67,16 +68,16 @@ async def open_observer(
         _report_isolation(pool, meters)
         tiers = await stack.enter_async_context(open_scorer_tiers(settings.scoring, meters=meters))
 
-        async def decode(
-            media: bytes, views: tuple[View, ...], reference: ReferenceMedia | None = None
-        ) -> DecodedSegment:
-            return await pool.decode(media, views=views, reference=reference, **_decode_options(settings))
-
         request = settings.scoring.reference_request(picture_sides=tiers.picture_sides)
 
-        async def decode_with_reference(media: bytes, views: tuple[View, ...], reference: bytes) -> DecodedSegment:
-            assert request is not None
-            return await decode(media, views, ReferenceMedia(media=reference, request=request))
+        async def decode(media: bytes, views: tuple[View, ...], **others: Unpack[OtherMedia]) -> DecodedSegment:
+            reference = None
+            if request is not None and "reference" in others:
+                reference = ReferenceMedia(media=others["reference"], request=request)
+            sound = others.get("sound", b"")
+            return await pool.decode(
+                media, views=views, reference=reference, sound_media=sound, **_decode_options(settings)
+            )
 
         record_stage = partial(_record_stage, meters, on_stage)
         yield Observer(
@@ -86,7 +87,7 @@ async def open_observer(
                 scorers=tiers.scorers,
                 shadows=tiers.shadows,
                 heavy=tiers.heavy,
-                decode_with_reference=decode_with_reference if request else None,
+                takes_references=request is not None,
                 learned_measures=tiers.learned_measures,
                 record_stage=record_stage,
                 count_failure=partial(_count_scorer_failure, meters),
@@ -96,6 +97,7 @@ async def open_observer(
             now=utc_now,
             record_stage=record_stage,
             find_reference=_stream_references(settings.source.streams, fetcher),
+            find_sound=_stream_sound(settings.source.streams if settings.audio.enabled else (), fetcher),
         )
 
 
@@ -171,11 +173,23 @@ async def open_picture_decoder(
         yield decode
 
 
+class _StreamsByArm:
+    """The watched stream of a segment, by id; of those that share an id, by arm."""
+
+    def __init__(self, streams: Sequence[WatchedStream]) -> None:
+        self._arms: dict[str, dict[str, WatchedStream]] = {}
+        for stream in streams:
+            self._arms.setdefault(stream.id, {})[stream.arm] = stream
+
+    def find(self, segment: Segment) -> WatchedStream | None:
+        """The stream; None when the settings do not name it."""
+        arms = self._arms.get(segment.rendition.stream_id, {})
+        return arms.get(segment.all_labels.get("arm", ""), next(iter(arms.values())) if len(arms) == 1 else None)
+
+
 def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindReference:
-    """The reference of each segment, by the settings of its stream; of those that share an id, of its arm."""
-    arms_by_id: dict[str, dict[str, WatchedStream]] = {}
-    for stream in streams:
-        arms_by_id.setdefault(stream.id, {})[stream.arm] = stream
+    """The reference of each segment, by the settings of its stream."""
+    by_arm = _StreamsByArm(streams)
     playlists = {
         (stream.id, stream.arm): ReferencePlaylist(
             as_url(stream.reference_playlist),
@@ -189,14 +203,27 @@ def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> Fi
     }
 
     async def find_reference(segment: Segment) -> Reference | ReferenceComparison | None:
-        arms = arms_by_id.get(segment.rendition.stream_id, {})
-        stream = arms.get(segment.all_labels.get("arm", ""), next(iter(arms.values())) if len(arms) == 1 else None)
+        stream = by_arm.find(segment)
         if stream is None:
             return None
         playlist = playlists.get((stream.id, stream.arm))
         return await playlist.find(segment) if playlist else stream.reference_of(segment)
 
     return find_reference
+
+
+def _stream_sound(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindSound:
+    """The sound of each segment whose playlist lists it apart from the pictures."""
+    by_arm = _StreamsByArm(streams)
+    playlists = {
+        (stream.id, stream.arm): SoundPlaylist(as_url(stream.url), fetcher=fetcher, now=utc_now) for stream in streams
+    }
+
+    async def find_sound(segment: Segment) -> SeparateSound | None:
+        stream = by_arm.find(segment)
+        return None if stream is None else await playlists[stream.id, stream.arm].find(segment)
+
+    return find_sound
 
 
 def decoder_pool(settings: Settings, *, meters: Meters | None = None, max_samples: int = 600) -> DecoderPool:

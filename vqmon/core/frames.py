@@ -314,6 +314,7 @@ UNMEASURED_AUDIO: dict[str, str] = {
     "no_audio": "the segment has no sound track",
     "unsupported_codec": "the codec of the sound is not on the list of those allowed",
     "corrupt": "the sound cannot be decoded",
+    "unavailable": "the playlist lists the sound apart from the pictures, and it could not be found or fetched",
 }
 """Why the sound of a segment was not measured."""
 

@@ -4,26 +4,10 @@ from dataclasses import asdict
 
 import pytest
 
-from vqmon.core.types import AudioFacts
+from tests import factories
 from vqmon.media.sound.answer import parse_sound
 
-FACTS = AudioFacts(
-    codec="aac",
-    sample_rate_hz=48000,
-    channels=2,
-    duration_seconds=4.0,
-    loudness_lufs=-23.1,
-    momentary_max_lufs=-18.0,
-    true_peak_dbtp=-1.5,
-    silent_share=0.0,
-    clipped_share=0.0,
-    lost_channels=0,
-    is_mono=False,
-    phase_correlation=0.5,
-    offset_seconds=0.02,
-    end_offset_seconds=None,
-    gap_seconds=0.0,
-)
+FACTS = factories.audio()
 
 
 def test_facts_and_reasons_are_parsed() -> None:

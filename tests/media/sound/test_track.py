@@ -1,13 +1,16 @@
 """The sound of whole segments, against ffmpeg's own ebur128 and its own timestamps."""
 
+import io
 import re
 import subprocess
 
+import av
 import imageio_ffmpeg
 import pytest
 
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.decode.worker import measure_media_sound
+from vqmon.media.sound.track import PictureSpan
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 PICTURES = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=4")
@@ -71,3 +74,62 @@ async def test_a_jailed_decoder_measures_sound_when_asked() -> None:
     assert decoded.audio is not None
     assert (decoded.audio.silent_share, decoded.audio.loudness_lufs, decoded.audio.channels) == (1.0, None, 2)
     assert without.audio is None
+
+
+def test_sound_in_segments_of_its_own_is_measured_against_the_pictures() -> None:
+    """Transport streams and fragments; the clocks of both are the same, as a packager writes them."""
+    whole = segment("sine=r=48000", "-af", "atrim=0.6:3,asetpts=PTS")
+    fragments = ("-movflags", "+frag_keyframe+default_base_moof+delay_moov+frag_discont")
+    for container, options in (("mpegts", ()), ("mp4", fragments)):
+        pictures = remuxed(whole, container, "v", *options)
+        sound = remuxed(whole, container, "a", *options, *(("-bsf:a", "aac_adtstoasc") if options else ()))
+        facts = measure_media_sound(pictures, sound)
+        assert isinstance(facts, dict)
+        assert facts["offset_seconds"] == pytest.approx(0.6, abs=0.1)
+        assert facts["end_offset_seconds"] == pytest.approx(-1, abs=0.1)
+        assert facts["loudness_lufs"] == pytest.approx(ffmpeg_loudness(whole)[0], abs=0.1)
+
+
+def test_packed_audio_has_an_offset_only_with_a_time_of_its_own() -> None:
+    """RFC 8216 3.4: ADTS frames behind an ID3 tag with the time of the first sample."""
+    whole = segment("sine=r=48000", "-muxdelay", "0", "-muxpreload", "0")
+    pictures, frames = remuxed(whole, "mpegts", "v"), remuxed(whole, "adts", "a")
+    without = measure_media_sound(pictures, frames)
+    assert isinstance(without, dict)
+    assert (without["codec"], without["offset_seconds"]) == ("aac", None)
+    assert without["duration_seconds"] == pytest.approx(4, abs=0.1)
+    begins_at = PictureSpan.of(av.open(io.BytesIO(pictures))).begins_at
+    timed = measure_media_sound(pictures, id3_timestamp(begins_at + 0.25) + frames)
+    assert isinstance(timed, dict)
+    assert timed["offset_seconds"] == pytest.approx(0.25, abs=0.001)
+    assert timed["loudness_lufs"] == without["loudness_lufs"]
+
+
+def test_offsets_across_a_clock_that_begins_anew() -> None:
+    """The pictures just before 2^33 ticks of 90 kHz, the sound just after."""
+    span = PictureSpan(begins_at=95443.5, ends_at=95447.5)
+    offsets = span.offsets(0.0, 4.0)
+    assert offsets["offset_seconds"] == pytest.approx(0.217689, abs=1e-4)
+    assert offsets["end_offset_seconds"] == pytest.approx(0.217689, abs=1e-4)
+
+
+def test_separate_sound_that_is_none_says_so() -> None:
+    """A reason and no facts, and none about the pictures."""
+    pictures = segment("sine", "-an")
+    assert measure_media_sound(pictures, pictures) == "no_audio"
+    assert measure_media_sound(pictures, b"<html>not found</html>") == "corrupt"
+    assert measure_media_sound(pictures, b"OggS" + bytes(24) + b"OpusHead" + bytes(40)) == "unsupported_codec"
+
+
+def remuxed(media: bytes, container: str, track: str, *options: str) -> bytes:
+    """One track of a segment, with its timestamps."""
+    command = [FFMPEG, "-v", "error", "-copyts", "-i", "-", "-map", f"0:{track}", "-c", "copy", *options]
+    done = subprocess.run([*command, "-f", container, "-"], input=media, check=True, capture_output=True)
+    return done.stdout
+
+
+def id3_timestamp(seconds: float) -> bytes:
+    """An ID3v2.4 tag with the private frame of RFC 8216 3.4."""
+    content = b"com.apple.streaming.transportStreamTimestamp\0" + round(seconds * 90_000).to_bytes(8, "big")
+    frame = b"PRIV" + len(content).to_bytes(4, "big") + b"\0\0" + content
+    return b"ID3\4\0\0" + bytes([0, 0, 0, len(frame)]) + frame

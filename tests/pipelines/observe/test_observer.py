@@ -6,6 +6,7 @@ from typing import NoReturn
 import pytest
 
 from pipelines.observe.observer import Observer
+from pipelines.observe.playlists.sound import SeparateSound
 from pipelines.observe.scoring_tiers import ScoringCascade
 from tests import factories
 from tests.media.clips import clip, x264
@@ -164,12 +165,13 @@ async def test_a_reference_that_cannot_be_fetched_is_said_and_loses_no_score() -
             raise FetchError("not_found", "source.ts")
         return b"\x80"
 
-    async def decode_both(media: bytes, views: tuple[View, ...], reference: bytes) -> DecodedSegment:
+    async def decode_both(media: bytes, views: tuple[View, ...], *, reference: bytes = b"") -> DecodedSegment:
         decoded = await GreyLevelDecoder().decode(media, views)
-        return replace(decoded, reference=ReferenceComparison(scores=(value,), pairing=pairing))
+        comparison = ReferenceComparison(scores=(value,), pairing=pairing)
+        return replace(decoded, reference=comparison if reference else None)
 
     plain = observer(MemoryFetcher())
-    cascade = replace(plain.cascade, decode_with_reference=decode_both)
+    cascade = replace(plain.cascade, decode=decode_both, takes_references=True)
     events = []
     for fetch in (fetch_segment, fetch_both):
         seen = await replace(plain, fetch=fetch, cascade=cascade).observe(segment)
@@ -184,20 +186,50 @@ async def test_a_reference_that_cannot_be_fetched_is_said_and_loses_no_score() -
     assert with_values.unscored_reference == ""
 
 
+async def test_sound_that_cannot_be_had_is_said_and_costs_no_score() -> None:
+    """Whether its playlist or its media are away; what the segment itself has is measured still."""
+    without_sound = {"unmeasured_audio": "no_audio"}
+
+    async def decode(media: bytes, views: tuple[View, ...], **others: bytes) -> DecodedSegment:
+        decoded = await GreyLevelDecoder().decode(media, views)
+        return replace(decoded, **without_sound)
+
+    async def find(segment: Segment) -> SeparateSound:
+        if segment.sequence == 1:
+            raise SegmentError("playlist", "404")
+        return SeparateSound(
+            parts=(replace(segment, url="https://media.example/away.ts"),), starts_seconds=0.0, ends_seconds=0.0
+        )
+
+    plain = observer(MemoryFetcher({1: b"\x80", 2: b"\x80"}))
+
+    async def fetch(segment: Segment) -> bytes:
+        if segment.url.endswith("away.ts"):
+            raise FetchError("not_found", "away.ts")
+        return b"\x80"
+
+    seen = replace(plain, fetch=fetch, find_sound=find, cascade=replace(plain.cascade, decode=decode))
+    for sequence in (1, 2):
+        event = (await seen.observe(make_segment(sequence))).outcome
+        assert isinstance(event, QualityEvent)
+        assert (bool(event.scores), event.unmeasured_audio) == (True, "unavailable")
+
+
 async def test_a_reference_that_is_found_is_compared_and_one_that_is_missing_is_said() -> None:
     async def fetch(wanted: Segment) -> bytes:
         return b"\x80"
 
-    async def decode_both(media: bytes, views: tuple[View, ...], reference: bytes) -> DecodedSegment:
+    async def decode_both(media: bytes, views: tuple[View, ...], *, reference: bytes = b"") -> DecodedSegment:
         decoded = await GreyLevelDecoder().decode(media, views)
-        return replace(decoded, reference=ReferenceComparison(unscored="misaligned", detail="compared"))
+        comparison = ReferenceComparison(unscored="misaligned", detail="compared")
+        return replace(decoded, reference=comparison if reference else None)
 
     async def find(segment: Segment) -> Reference | ReferenceComparison | None:
         missing = ReferenceComparison(unscored="missing", detail="not listed")
         return {1: Reference(url="https://media.example/source.ts?token=1"), 2: missing}.get(segment.sequence)
 
     plain = replace(observer(MemoryFetcher()), fetch=fetch, find_reference=find)
-    comparing = replace(plain, cascade=replace(plain.cascade, decode_with_reference=decode_both))
+    comparing = replace(plain, cascade=replace(plain.cascade, decode=decode_both, takes_references=True))
     found = []
     for each, sequence in ((comparing, 1), (comparing, 2), (comparing, 3), (plain, 1)):
         event = (await each.observe(make_segment(sequence))).outcome

@@ -125,20 +125,23 @@ class DecoderPool:
         with_heat_maps: bool = False,
         with_audio: bool = False,
         reference: ReferenceMedia | None = None,
+        sound_media: bytes = b"",
     ) -> DecodedSegment:
         """Decode one segment, its initialization section and media joined, and compare it with its reference.
 
         `fps` is the rate at which frames are sampled, `thumbnail_width` is in pixels, 0 for no thumbnails;
         `with_heat_maps` adds what heat maps are computed from, and the map against the reference, `with_audio` what is
-        measured of the sound. Raises DecodeError
-        for the segment; a reference that fails is said in the result.
+        measured of the sound: of that in `sound_media` where it is not in the segment. Raises DecodeError for the
+        segment; a reference or sound that fails is said in the result.
         """
         if not self._is_open:
             raise RuntimeError("the decoder pool is not open")
         if not media:
             raise DecodeError("empty")
-        if len(media) > self.limits.max_media_bytes:
-            raise DecodeError("too_long", f"{len(media)} bytes; at most {self.limits.max_media_bytes} are decoded")
+        if len(media) + len(sound_media) > self.limits.max_media_bytes:
+            raise DecodeError(
+                "too_long", f"{len(media) + len(sound_media)} bytes; at most {self.limits.max_media_bytes} are decoded"
+            )
         request = DecodeRequest(
             views=tuple(dict.fromkeys(views)),
             sampling=sampling,
@@ -148,6 +151,7 @@ class DecoderPool:
             signals=tuple(signals),
             with_heat_maps=with_heat_maps,
             with_audio=with_audio,
+            sound_bytes=len(sound_media),
             # derived from the bytes, so that fragments are cut alike at every replay and on every worker
             seed=zlib.crc32(media) if any(view.kind == "fragments" for view in views) else 0,
             limits=self.limits,
@@ -155,28 +159,28 @@ class DecoderPool:
         await self._acquire_worker_slot()
         try:
             if reference is None:
-                return await self._decode(media, request)
-            return await self._decode_with_reference(media, request, reference)
+                return await self._decode(media, request, sound_media=sound_media)
+            return await self._decode_with_reference(media, request, reference, sound_media=sound_media)
         finally:
             self._free_workers.release()
 
     async def _decode_with_reference(
-        self, media: bytes, request: DecodeRequest, reference: ReferenceMedia
+        self, media: bytes, request: DecodeRequest, reference: ReferenceMedia, *, sound_media: bytes
     ) -> DecodedSegment:
         """Decode and compare; when that fails, decode without the reference, so that its fault loses no score."""
         if not reference.media or len(reference.media) > self.limits.max_media_bytes:
             unscored = ReferenceComparison(unscored="decode", detail="the reference is empty or has too many bytes")
-            return replace(await self._decode(media, request), reference=unscored)
+            return replace(await self._decode(media, request, sound_media=sound_media), reference=unscored)
         comparison = replace(reference.request, with_heat_map=request.with_heat_maps)
         with_reference = replace(request, reference=comparison, reference_bytes=len(reference.media))
         try:
-            return await self._decode(media, with_reference, reference_media=reference.media)
+            return await self._decode(media, with_reference, reference_media=reference.media, sound_media=sound_media)
         except DecodeError as error:
             if error.reason not in _COSTLY_REASONS:
                 raise
             reason = "timeout" if error.reason == "timeout" else "decode"
             unscored = ReferenceComparison(unscored=reason, detail=error.detail)
-        return replace(await self._decode(media, request), reference=unscored)
+        return replace(await self._decode(media, request, sound_media=sound_media), reference=unscored)
 
     async def _acquire_worker_slot(self) -> None:
         try:
@@ -185,13 +189,17 @@ class DecoderPool:
         except TimeoutError:
             raise DecodeError("timeout", f"no decoder was free within {self.limits.wait_seconds:g} s") from None
 
-    async def _decode(self, media: bytes, request: DecodeRequest, *, reference_media: bytes = b"") -> DecodedSegment:
+    async def _decode(
+        self, media: bytes, request: DecodeRequest, *, sound_media: bytes, reference_media: bytes = b""
+    ) -> DecodedSegment:
         worker = await self._idle_or_new_worker()
         # each side has the whole deadline
         deadline_seconds = self.limits.deadline_seconds * (2 if reference_media else 1)
         try:
             async with asyncio.timeout(deadline_seconds):
-                content, raw = await worker.request_decode(media, request, reference_media=reference_media)
+                content, raw = await worker.request_decode(
+                    media, request, reference_media=reference_media, sound_media=sound_media
+                )
         except TimeoutError:
             self._replace(worker, "timeout")
             limit = f"{deadline_seconds:g} s, decode.deadline_seconds (--deadline)"

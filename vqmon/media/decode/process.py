@@ -118,19 +118,19 @@ class DecoderProcess:
         return DecoderFacts(versions=versions, isolation=IsolationReport(in_force=in_force, missing=missing))
 
     async def request_decode(
-        self, media: bytes, request: DecodeRequest, *, reference_media: bytes = b""
+        self, media: bytes, request: DecodeRequest, *, reference_media: bytes = b"", sound_media: bytes = b""
     ) -> tuple[object, bytearray]:
         """Send a segment and return the answer, (JSON, raw bytes), unchecked; see `protocol.parse_answer`."""
         self.segment_count += 1
         loop = asyncio.get_running_loop()
         # drawn now: an answer that is sent before the question cannot have it
         request_id = secrets.randbits(64) or 1
-        raw_bytes = len(media) + len(reference_media)
+        raw_bytes = len(media) + len(reference_media) + len(sound_media)
         start = pack_message_start(request.to_dict(), request_id=request_id, raw_bytes=raw_bytes)
         await loop.sock_sendall(self._connection, start)
-        await loop.sock_sendall(self._connection, media)
-        if reference_media:
-            await loop.sock_sendall(self._connection, reference_media)
+        for part in (media, reference_media, sound_media):
+            if part:
+                await loop.sock_sendall(self._connection, part)
         return await self._receive_message(request_id, max_raw_bytes=request.max_answer_bytes)
 
     def release_memory(self, used_bytes: int) -> None:

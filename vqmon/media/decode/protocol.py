@@ -165,6 +165,8 @@ class DecodeRequest:
     # how to compare the segment with the reference whose bytes follow its own; None = there is no reference
     reference: ReferenceRequest | None = None
     reference_bytes: int = 0
+    # of sound that is not in the segment; it follows the reference
+    sound_bytes: int = 0
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
@@ -180,6 +182,8 @@ class DecodeRequest:
             raise ValueError(f"seed must be within 0..2**32-1, got {self.seed}")
         if (self.reference is None) != (self.reference_bytes == 0) or self.reference_bytes < 0:
             raise ValueError("a reference needs bytes and measures")
+        if self.sound_bytes < 0 or (self.sound_bytes and not self.with_audio):
+            raise ValueError("separate sound is sent to be measured")
 
     @property
     def max_answer_bytes(self) -> int:
@@ -196,6 +200,12 @@ class DecodeRequest:
     def detail_bytes(self, sample_count: int) -> int:
         """Bytes of the detail grids of all sampled frames, which follow the thumbnails."""
         return sample_count * DETAIL_GRID_BYTES if self.with_heat_maps else 0
+
+    def split(self, sent: bytes) -> tuple[bytes, bytes, bytes]:
+        """The bytes of the segment, of its reference, and of its separate sound."""
+        sound_starts = len(sent) - self.sound_bytes
+        reference_starts = sound_starts - self.reference_bytes
+        return sent[:reference_starts], sent[reference_starts:sound_starts], sent[sound_starts:]
 
     @property
     def clips(self) -> tuple[ClipSampling, ...]:

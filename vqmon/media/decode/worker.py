@@ -31,6 +31,7 @@ from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.decode.bitstream.containers.demuxing import CONTAINER_OPTIONS, demux_video, open_container
 from vqmon.media.decode.bitstream.containers.detection import detect_demuxer
+from vqmon.media.decode.bitstream.containers.packed_audio import find_packed_audio
 from vqmon.media.decode.bitstream.packets import (
     PixelAspect,
     VideoPackets,
@@ -72,7 +73,7 @@ from vqmon.media.reference.answer import pack_unscored
 from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
 from vqmon.media.reference.sides import ReferenceTools, frame_listener, sample_listener, side_frames, still_side
-from vqmon.media.sound.track import SOUND_CODECS, measure_sound
+from vqmon.media.sound.track import SOUND_CODECS, PictureSpan, measure_sound
 
 # libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
 _STRICT_OPTIONS = {"hevc": {"err_detect": "explode+crccheck"}}
@@ -479,21 +480,41 @@ def _heap_trimmer() -> Callable[[], None]:
     return lambda: malloc_trim(0)
 
 
-def measure_media_sound(media: bytes) -> dict[str, Any] | str:
-    """What is measured of the sound of a segment, or why it is not; see `media.sound.track.measure_sound`."""
-    options = {
-        **CONTAINER_OPTIONS,
-        "codec_whitelist": f"{CONTAINER_OPTIONS['codec_whitelist']},{','.join(SOUND_CODECS)}",
-    }
+def measure_media_sound(media: bytes, separate: bytes = b"") -> dict[str, Any] | str:
+    """What is measured of the sound of a segment, or why it is not; see `media.sound.track.measure_sound`.
+
+    `separate` are the bytes of a segment of sound alone that belongs to the pictures of `media`.
+    """
     try:
-        demuxer = detect_demuxer(media)
-        with av.open(io.BytesIO(media), "r", format=demuxer, container_options=options) as container:
-            return measure_sound(container)
+        if not separate:
+            with _open_sound(media, detect_demuxer(media)) as container:
+                return measure_sound(container)
+        with _open_sound(media, detect_demuxer(media)) as container:
+            pictures = PictureSpan.of(container)
+        packed = find_packed_audio(separate)
+        if packed is None:
+            with _open_sound(separate, detect_demuxer(separate)) as container:
+                return measure_sound(container, pictures=pictures)
+        if not packed.demuxer:
+            return "unsupported_codec"
+        # without a time of its own it cannot be compared with the pictures
+        pictures = PictureSpan() if packed.starts_seconds is None else pictures
+        with _open_sound(separate, packed.demuxer) as container:
+            return measure_sound(container, pictures=pictures, clock_seconds=packed.starts_seconds or 0.0)
     except DecodeError:
         # a still picture
-        return "no_audio"
+        return "corrupt" if separate else "no_audio"
     except (av.error.FFmpegError, ValueError, UnicodeError):
         return "corrupt"
+
+
+def _open_sound(media: bytes, demuxer: str) -> "av.container.InputContainer":
+    options = {
+        **CONTAINER_OPTIONS,
+        "format_whitelist": f"{CONTAINER_OPTIONS['format_whitelist']},{demuxer}",
+        "codec_whitelist": f"{CONTAINER_OPTIONS['codec_whitelist']},{','.join(SOUND_CODECS)}",
+    }
+    return av.open(io.BytesIO(media), "r", format=demuxer, container_options=options)
 
 
 def import_late_modules() -> None:
@@ -506,13 +527,13 @@ def _answer_request(
     media: bytes, request: DecodeRequest, shared_memory: SharedMemory, tools: ReferenceTools
 ) -> tuple[dict[str, Any], Sequence[bytes]]:
     """The JSON and the raw bytes of the answer about one segment."""
-    media, reference = (media[: len(media) - request.reference_bytes], media[len(media) - request.reference_bytes :])
+    media, reference, sound = request.split(media)
     side = None if request.reference is None else SegmentSide(tools.converter)
     try:
         collector, facts = decode_segment(media, request, shared_memory, tools.resampler, side=side)
         answer = collector.answer(facts)
         if request.with_audio:
-            answer["sound"] = measure_media_sound(media)
+            answer["sound"] = measure_media_sound(media, sound)
         if side is not None:
             used_bytes = request.bytes_per_sample * len(collector)
             answer["reference"] = _compare(

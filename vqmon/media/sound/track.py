@@ -22,19 +22,25 @@ SOUND_CODECS = (
 
 _FORMAT = "fltp"
 _MAX_SECONDS = 3600.0
+_CLOCK_SECONDS = 2**33 / 90_000
+"""After so long the clock of a transport stream begins anew (ISO/IEC 13818-1 2.4.3.7)."""
 
 
 class _UnmeasuredError(Exception):
     """The sound of a segment cannot be measured: a key of `core.frames.UNMEASURED_AUDIO`."""
 
 
-def measure_sound(container: "av.container.InputContainer") -> dict[str, Any] | str:
+def measure_sound(
+    container: "av.container.InputContainer", *, pictures: "PictureSpan | None" = None, clock_seconds: float = 0.0
+) -> dict[str, Any] | str:
     """The fields of `core.frames.AudioFacts` for the track that a player would choose, or why there are none.
 
-    The reason is a key of `core.frames.UNMEASURED_AUDIO`. The container may open the codecs of SOUND_CODECS.
+    The reason is a key of `core.frames.UNMEASURED_AUDIO`. The container may open the codecs of SOUND_CODECS. `pictures`
+    are those that belong to the sound, None = those in the same container; `clock_seconds` is the time at which the
+    container's clock is 0.
     """
     try:
-        return _measure(container, _choose_stream(container))
+        return _measure(container, _choose_stream(container), pictures, clock_seconds=clock_seconds)
     except _UnmeasuredError as error:
         return str(error)
     except av.error.MemoryError as error:
@@ -44,13 +50,23 @@ def measure_sound(container: "av.container.InputContainer") -> dict[str, Any] | 
 
 
 @dataclass(slots=True)
-class _VideoSpan:
+class PictureSpan:
     """Begin and end of the pictures in seconds on the container's clock, from the timestamps of the packets."""
 
     begins_at: float = math.inf
     ends_at: float = -math.inf
 
+    @classmethod
+    def of(cls, container: "av.container.InputContainer") -> "PictureSpan":
+        """The span of all video tracks of a container; read to its end."""
+        span = cls()
+        if container.streams.video:
+            for packet in container.demux(*container.streams.video):
+                span.add(packet)
+        return span
+
     def add(self, packet: "av.Packet[Any]") -> None:
+        """Extend the span by a packet."""
         if packet.pts is None or packet.time_base is None:
             return
         begins_at = float(packet.pts * packet.time_base)
@@ -61,9 +77,11 @@ class _VideoSpan:
         """Begin and end of the sound minus those of the pictures; None when there are no pictures."""
         if self.ends_at < self.begins_at:
             return {"offset_seconds": None, "end_offset_seconds": None}
+        # one of two transport streams may have begun anew at 0
+        wraps_seconds = _CLOCK_SECONDS * round((starts_at - self.begins_at) / _CLOCK_SECONDS)
         return {
-            "offset_seconds": round(starts_at - self.begins_at, 6),
-            "end_offset_seconds": round(ends_at - self.ends_at, 6),
+            "offset_seconds": round(starts_at - self.begins_at - wraps_seconds, 6),
+            "end_offset_seconds": round(ends_at - self.ends_at - wraps_seconds, 6),
         }
 
 
@@ -97,7 +115,7 @@ class _SoundMeter:
             self._sample_count += converted.samples
         return True
 
-    def finish(self, video: _VideoSpan) -> dict[str, Any]:
+    def finish(self, pictures: PictureSpan, *, clock_seconds: float) -> dict[str, Any]:
         """What was measured."""
         if self._levels is None or self._loudness is None or not self._sample_count:
             raise _UnmeasuredError("corrupt")
@@ -106,7 +124,7 @@ class _SoundMeter:
             "sample_rate_hz": self._format[0],
             "duration_seconds": round(duration_seconds, 6),
             "gap_seconds": round(self._ends_at - self._starts_at - duration_seconds, 6),
-            **video.offsets(self._starts_at, self._ends_at),
+            **pictures.offsets(self._starts_at + clock_seconds, self._ends_at + clock_seconds),
             **self._loudness.finish(),
             **self._levels.finish(),
         }
@@ -123,15 +141,17 @@ def _choose_stream(container: "av.container.InputContainer") -> AudioStream:
     return stream
 
 
-def _measure(container: "av.container.InputContainer", stream: AudioStream) -> dict[str, Any]:
-    meter, video, is_measuring = _SoundMeter(), _VideoSpan(), True
+def _measure(
+    container: "av.container.InputContainer", stream: AudioStream, pictures: PictureSpan | None, *, clock_seconds: float
+) -> dict[str, Any]:
+    meter, own_pictures, is_measuring = _SoundMeter(), PictureSpan(), True
     with suppress(IndexError):
         for packet in container.demux([stream, *container.streams.video]):
             if packet.stream.type == "video":
-                video.add(packet)
+                own_pictures.add(packet)
                 continue
             with suppress(av.error.InvalidDataError):
                 for frame in packet.decode():
                     is_measuring = is_measuring and meter.add(frame)
-    facts = meter.finish(video)
+    facts = meter.finish(own_pictures if pictures is None else pictures, clock_seconds=clock_seconds)
     return {"codec": stream.codec_context.name, "channels": stream.codec_context.channels, **facts}

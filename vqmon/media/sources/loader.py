@@ -43,6 +43,13 @@ class PlaylistLoader(Protocol):
         """The current playlist of the named rendition; raises SegmentError("playlist")."""
         ...
 
+    async def load_audio(self, name: str, now: datetime) -> MediaPlaylist | None:
+        """The playlist of the sound of the named rendition; None when its own segments have it, or there is none.
+
+        Raises SegmentError("playlist").
+        """
+        ...
+
 
 def detect_kind(body: bytes) -> DocumentKind:
     """Detect the kind of a document from the beginning of its content, not from its name."""
@@ -73,6 +80,8 @@ class _HlsLoader:
         self._first_document: FetchedResource | None = document
         self._variables: Mapping[str, str] = {}
         self._origins: dict[str, tuple[Origin, ...]] = {}
+        # of each rendition whose sound has a playlist of its own
+        self._audio_urls: dict[str, str] = {}
         self._server: SteeringServer | None = None
         self._steering = ContentSteering(fetcher)
         self._warnings: tuple[str, ...] = ()
@@ -88,6 +97,7 @@ class _HlsLoader:
             self._variables, self._server = playlist.variables, playlist.steering
             self._warnings = playlist.warnings
             self._origins = {track.name: track.origins for track in playlist.tracks}
+            self._audio_urls = {track.name: track.audio_url for track in playlist.tracks if track.audio_url}
             return playlist.tracks
         self._origins = {"main": (Origin(url=self._url),)}
         return (Track(name="main", url=self._url),)
@@ -115,6 +125,17 @@ class _HlsLoader:
             entries=with_mirrors(playlist.entries, others) if others else playlist.entries,
             warnings=(*warnings, *playlist.warnings),
         )
+
+    async def load_audio(self, name: str, now: datetime) -> MediaPlaylist | None:
+        """Load the playlist of the sound; after a failure its URL is looked up again, because it may have changed."""
+        if name not in self._origins:
+            await self.load_tracks()
+        url = self._audio_urls.get(name)
+        try:
+            return await self._load_media(url) if url else None
+        except SegmentError:
+            self._origins.pop(name, None)
+            raise
 
     async def _load_from(self, origins: Sequence[Origin], name: str, now: datetime) -> tuple[MediaPlaylist, Origin]:
         errors: list[SegmentError] = []
@@ -171,7 +192,14 @@ class _DashLoader:
         manifest = await self._load_manifest(now)
         if name not in self._tracks:
             raise SegmentError("playlist", f"there is no rendition {name!r}; there are: {', '.join(self._tracks)}")
-        track = self._tracks[name]
+        return await self._list_segments(manifest, self._tracks[name], now)
+
+    async def load_audio(self, name: str, now: datetime) -> MediaPlaylist | None:
+        """The segments that the adaptation set of the sound lists now; it is the same for every rendition."""
+        manifest = (await self._load_manifest(now)).sound
+        return await self._list_segments(manifest, manifest.tracks[0], now) if manifest.tracks else None
+
+    async def _list_segments(self, manifest: Manifest, track: Track, now: datetime) -> MediaPlaylist:
         await self._steering.refresh(manifest.steering, now)
         for location in manifest.index_locations(track):
             if location not in self._indexes:

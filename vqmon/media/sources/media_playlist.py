@@ -26,8 +26,10 @@ _MAX_DATA_URL_CHARACTERS = 4_000_000
 """A `data:` URL holds the media itself; larger segments have files of their own."""
 MAX_SEQUENCE = 2**62
 _MAX_DURATION_SECONDS = 86_400.0
+SOUND_CODECS = ("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "dts", "mhm1", "mha1")
+"""How the names of sound codecs (RFC 6381) begin."""
 _NO_VIDEO_CODECS = (
-    *("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "dts", "mhm1", "mha1"),
+    *SOUND_CODECS,
     *("wvtt", "stpp", "ttml", "webvtt", "im1t", "tx3g", "c608", "c708"),
 )
 
@@ -79,6 +81,8 @@ class Track:
     pathway: str = ""
     # further servers with the same media playlist, in order
     backups: tuple[Origin, ...] = ()
+    # of the media playlist with its sound; "" = the sound is in its own segments, or in DASH in a set of its own
+    audio_url: str = ""
 
     @property
     def origins(self) -> tuple[Origin, ...]:

@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element
 
 from vqmon.core.types import Encryption
 from vqmon.media.sources.dash import xml
-from vqmon.media.sources.media_playlist import has_only_other_codecs, resolve_url
+from vqmon.media.sources.media_playlist import SOUND_CODECS, has_only_other_codecs, resolve_url
 
 _NO_VIDEO_SCHEMES = frozenset(
     {
@@ -43,6 +43,16 @@ def is_video(adaptation_set: Element, element: Element) -> bool:
     if kinds:
         return "video" in kinds
     return mime.startswith("video/") if mime else any(name in element.attrib for name in ("width", "height"))
+
+
+def is_sound(adaptation_set: Element, element: Element) -> bool:
+    """Whether a Representation has sound alone, by its kind of content, its media type or its codecs."""
+    codecs = (element.get("codecs") or adaptation_set.get("codecs") or "").lower().split(",")
+    if any(codec.strip() and not codec.strip().startswith(SOUND_CODECS) for codec in codecs):
+        return False
+    kind = (adaptation_set.get("contentType") or "").strip().lower()
+    mime = (element.get("mimeType") or adaptation_set.get("mimeType") or "").strip().lower()
+    return kind == "audio" or mime.startswith("audio/") or any(codec.strip() for codec in codecs)
 
 
 def parse_encryption(levels: Sequence[Element], base: str) -> Encryption | None:

@@ -39,12 +39,15 @@ _OrderOrigins = Callable[[Sequence[Origin]], list[Origin]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """One Period: its start and duration within the presentation, and its video representations."""
+    """One Period: its start and duration within the presentation, and its representations."""
 
     start_seconds: float
     # None = open end
     duration_seconds: float | None
+    # of the video
     representations: Sequence[Representation]
+    # of the adaptation set whose sound a player begins with
+    sound: Sequence[Representation] = ()
     # why nothing of the period can be used; empty otherwise
     problem: str = ""
 
@@ -80,6 +83,17 @@ class Manifest:
     steering: SteeringServer | None = None
     # what the MPD says that could not be used
     warnings: tuple[str, ...] = ()
+
+    @property
+    def sound(self) -> "Manifest":
+        """The same presentation with its sound as the one track; without tracks when no set has sound alone."""
+        listed = [representation for period in self.periods for representation in period.sound]
+        best = max(listed, key=lambda representation: representation.bandwidth, default=None)
+        return replace(
+            self,
+            periods=[replace(period, representations=period.sound) for period in self.periods],
+            tracks=() if best is None else (replace(best.track, name="sound"),),
+        )
 
     def index_locations(self, track: Track) -> list[IndexLocation]:
         """The locations of the indexes that `media_playlist` needs for a track."""

@@ -1,7 +1,7 @@
 """Parsing of DASH MPDs (ISO/IEC 23009-1); raises SegmentError("playlist") or ("no_video")."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element
@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from vqmon.errors import SegmentError
 from vqmon.media.sources.dash import xml
 from vqmon.media.sources.dash.clock import ClockSource
-from vqmon.media.sources.dash.content import is_video, parse_encryption
+from vqmon.media.sources.dash.content import is_sound, is_video, parse_encryption
 from vqmon.media.sources.dash.links import UNRESOLVED, RemoteDocument, find_links, resolve_links
 from vqmon.media.sources.dash.manifest import Manifest, Period
 from vqmon.media.sources.dash.segments import Representation
@@ -124,6 +124,7 @@ class _MpdParser:
         duration_seconds: float | None,
     ) -> Period:
         representations: list[Representation] = []
+        sound: list[Representation] = []
         problem = element.get(UNRESOLVED, "")
         try:
             origins = self._base_urls(base, element)
@@ -131,7 +132,9 @@ class _MpdParser:
                 try:
                     if UNRESOLVED in adaptation_set.attrib:
                         raise SegmentError("playlist", adaptation_set.attrib[UNRESOLVED])
-                    representations += self._parse_set(element, adaptation_set, origins)
+                    representations += self._parse_set(element, adaptation_set, origins, is_video)
+                    if not sound or _is_main(adaptation_set):
+                        sound = list(self._parse_set(element, adaptation_set, origins, is_sound)) or sound
                 except SegmentError as error:
                     detail = f"AdaptationSet {adaptation_set.get('id') or number}: {error.detail}"
                     self.warnings.add(f"{label}, {detail}")
@@ -142,15 +145,20 @@ class _MpdParser:
             start_seconds=start_seconds,
             duration_seconds=duration_seconds,
             representations=representations,
+            sound=sound,
             problem=f"{label}: {problem}" if problem and not representations else "",
         )
 
     def _parse_set(
-        self, period: Element, adaptation_set: Element, origins: tuple[Origin, ...]
+        self,
+        period: Element,
+        adaptation_set: Element,
+        origins: tuple[Origin, ...],
+        is_wanted: Callable[[Element, Element], bool],
     ) -> Iterator[Representation]:
         set_origins = self._base_urls(origins, adaptation_set)
         for element in xml.find_children(adaptation_set, "Representation"):
-            if not is_video(adaptation_set, element):
+            if not is_wanted(adaptation_set, element):
                 continue
             own_origins = self._base_urls(set_origins, element)
             attributes = {**adaptation_set.attrib, **element.attrib}
@@ -200,6 +208,11 @@ class _MpdParser:
         for failure in failures:
             self.warnings.add(f"BaseURL: {failure.detail}")
         return tuple(resolved.values())[:_MAX_ORIGINS]
+
+
+def _is_main(adaptation_set: Element) -> bool:
+    """Whether a set has the role of the main one (ISO/IEC 23009-1 5.8.5.5)."""
+    return any(role.get("value", "").lower() == "main" for role in xml.find_children(adaptation_set, "Role"))
 
 
 def _priority(base_url: Element) -> float:

@@ -44,7 +44,7 @@ class InitSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Representation:
-    """One video Representation of one Period; its `track` has no name yet."""
+    """One Representation of one Period; its `track` has no name yet."""
 
     track: Track
     bandwidth: int

@@ -62,6 +62,7 @@ def _parse_tracks(tree: M3u8Dict, base: str, warnings: ParseWarnings) -> tuple[T
             continue
         try:
             track = _parse_track(attributes, resolve_url(base, variant["uri"]))
+            track = replace(track, audio_url=_audio_url(tree, attributes, base, warnings))
             angles = [
                 (angle, resolve_url(base, angle["uri"])) for angle in tree["media"] if _is_angle_of(angle, attributes)
             ]
@@ -114,6 +115,26 @@ def _identity(attributes: M3u8Dict) -> tuple[object, ...]:
 
 def _is_angle_of(angle: M3u8Dict, variant: M3u8Dict) -> bool:
     return bool(angle.get("type") == "VIDEO" and angle.get("uri") and angle.get("group_id") == variant.get("video"))
+
+
+def _audio_url(tree: M3u8Dict, variant: M3u8Dict, base: str, warnings: ParseWarnings) -> str:
+    """The playlist of the sound that a player begins with: the default of the variant's group, else its first.
+
+    Empty when that has no playlist, as its sound is in the segments of the variant (RFC 8216 4.3.4.1).
+    """
+    group = [
+        rendition
+        for rendition in tree["media"]
+        if rendition.get("type") == "AUDIO" and rendition.get("group_id", "") == variant.get("audio", "")
+    ]
+    if not group:
+        return ""
+    chosen = max(group, key=lambda rendition: rendition.get("default", "").upper() == "YES")
+    try:
+        return resolve_url(base, chosen["uri"]) if chosen.get("uri") else ""
+    except SegmentError as error:
+        warnings.add(f"{chosen['where']}: {error.detail}; the sound is not measured")
+        return ""
 
 
 def _has_no_video(attributes: M3u8Dict) -> bool:

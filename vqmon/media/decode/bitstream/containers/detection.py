@@ -6,6 +6,7 @@ import re
 from vqmon.errors import DecodeError
 from vqmon.media.decode.bitstream.containers.boxes import CLUSTER, ends_within_element, iterate_iso_boxes
 from vqmon.media.decode.bitstream.containers.encryption import has_only_encrypted_video
+from vqmon.media.decode.bitstream.containers.packed_audio import find_packed_audio
 from vqmon.media.decode.bitstream.containers.transport_stream import (
     check_scrambling,
     ends_within_ts_packet,
@@ -37,8 +38,6 @@ _TEXT_STARTS = {
 _TEXT_SAMPLE_BYTES = 1024
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-_ADTS_HEADER_BYTES = 7
-_OGG_AUDIO = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")
 
 
 def detect_demuxer(media: bytes) -> str:
@@ -60,8 +59,8 @@ def detect_demuxer(media: bytes) -> str:
         return "mpegts"
     if _MXF_PARTITION in media[: _MXF_RUN_IN_BYTES + len(_MXF_PARTITION)]:
         return "mxf"
-    if (audio := _name_packed_audio(media)) is not None:
-        raise DecodeError("no_video", f"the bytes are audio alone ({audio})")
+    if (audio := find_packed_audio(media)) is not None:
+        raise DecodeError("no_video", f"the bytes are audio alone ({audio.name})")
     raise DecodeError("not_media", _describe_foreign_bytes(media))
 
 
@@ -84,30 +83,6 @@ def _demuxer_by_start(media: bytes) -> str | None:
         return None
     unit = media[start + 3 : start + 5]
     return next((name for name, starts in _RAW_STARTS.items() if unit.startswith(starts)), None)
-
-
-def _name_packed_audio(media: bytes) -> str | None:
-    """The format of audio without a container (RFC 8216 3.4) or in one of its own; None for anything else."""
-    start = 0
-    while media[start : start + 3] == b"ID3" and len(media) >= start + 10:
-        # ID3v2.4 3.1: the size has seven bits per byte, a flag says that a footer follows
-        size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(media[start + 6 : start + 10])))
-        start += 10 + size + 10 * bool(media[start + 5] & 0x10)
-    audio = media[start:]
-    if audio[:2] == b"\x0b\x77":
-        return "AC-3"
-    if audio[:1] == b"\xff" and len(audio) > _ADTS_HEADER_BYTES:
-        if audio[1] & 0xF6 == 0xF0:
-            size = (audio[3] & 3) << 11 | audio[4] << 3 | audio[5] >> 5
-            return "AAC" if size >= _ADTS_HEADER_BYTES and audio[size : size + 2] in (b"", audio[:2]) else None
-        if start and audio[1] & 0xE0 == 0xE0 and audio[1] & 0x06:
-            return "MPEG audio"
-    names = {b"fLaC": "FLAC", b"caff": "CAF", b"#!AM": "AMR"}
-    if audio[:4] == b"OggS" and any(name in audio[:64] for name in _OGG_AUDIO):
-        return "Ogg"
-    if audio[:4] == b"RIFF" and audio[8:12] == b"WAVE":
-        return "WAVE"
-    return names.get(audio[:4], "with an ID3 tag" if start else None)
 
 
 def _describe_foreign_bytes(media: bytes) -> str:

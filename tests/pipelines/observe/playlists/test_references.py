@@ -1,72 +1,27 @@
 """Segments find their references in a second playlist: by date, by media time, by number, or not at all."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from pipelines.observe.reference_playlists import MAX_WAIT_SECONDS, ReferencePlaylist
+from pipelines.observe.playlists.positions import MAX_WAIT_SECONDS
+from pipelines.observe.playlists.references import ReferencePlaylist
+from tests.pipelines.observe.playlists.rig import NOON, OTHER, OWN, Origin, playlist
 from vqmon.core.types import Reference, ReferenceComparison, Segment
-from vqmon.errors import FetchError
 from vqmon.testing import make_segment
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-OWN, OTHER = "https://cdn.example/own.m3u8?token=1", "https://cdn.example/ref/other.m3u8"
 
-
-def playlist(
-    name: str,
-    numbers: Sequence[int],
-    *,
-    seconds: float = 2.0,
-    dated: datetime | None = None,
-    ended: bool = False,
-    gaps: Sequence[int] = (),
-) -> str:
-    """`dated` is the date of segment 0."""
-    lines = ["#EXTM3U", f"#EXT-X-TARGETDURATION:{seconds:.0f}", f"#EXT-X-MEDIA-SEQUENCE:{numbers[0]}"]
-    for number in numbers:
-        if dated:
-            lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{(dated + timedelta(seconds=number * seconds)).isoformat()}")
-        lines += ["#EXT-X-GAP"] * (number in gaps) + [f"#EXTINF:{seconds},", f"{name}{number}.ts"]
-    return "\n".join(lines + ["#EXT-X-ENDLIST"] * ended)
-
-
-class Origin:
-    """Answers with the current text of each address, and counts; its clock goes on by sleeping."""
-
-    def __init__(self, **texts: str) -> None:
-        self.texts = {OWN: texts["own"], OTHER: texts.get("other", "")}
-        self.requests: list[str] = []
-        self.slept: list[float] = []
-        # what an address has after so many seconds
-        self.later: dict[float, str] = {}
-        self.clock = NOON
-
-    async def get(self, url: str, **options: Any) -> SimpleNamespace:
-        self.requests.append(url)
-        if not (text := self.texts.get(url, "")):
-            raise FetchError("not_found", "404")
-        return SimpleNamespace(body=text.encode(), url=url)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.clock += timedelta(seconds=seconds)
-        if self.later and sum(self.slept) >= min(self.later):
-            self.texts[OTHER] = self.later.pop(min(self.later))
-
-    def references(self, url: str = OTHER, *, rendition: str = "") -> ReferencePlaylist:
-        return ReferencePlaylist(
-            url,
-            stream_url=OWN,
-            rendition=rendition,
-            fetcher=self,  # type: ignore[arg-type]
-            now=lambda: self.clock,
-            sleep=self.sleep,
-        )
+def references_of(origin: Origin, url: str = OTHER, *, rendition: str = "") -> ReferencePlaylist:
+    """Of the stream at OWN."""
+    return ReferencePlaylist(
+        url,
+        stream_url=OWN,
+        rendition=rendition,
+        fetcher=origin,  # type: ignore[arg-type]
+        now=lambda: origin.clock,
+        sleep=origin.sleep,
+    )
 
 
 def segment(number: int, *, rendition: str = "main", seconds: float = 2.0) -> Segment:
@@ -112,14 +67,14 @@ def name_of(found: Reference | ReferenceComparison | None) -> str:
 async def test_a_segment_is_paired_by_date_else_by_media_time_else_by_number(
     own: str, other: str, expected: dict[int, str]
 ) -> None:
-    references = Origin(own=own, other=other).references()
+    references = references_of(Origin({OWN: own, OTHER: other}))
 
     assert {number: name_of(await references.find(segment(number))) for number in expected} == expected
 
 
 async def test_a_segment_waits_a_little_for_a_live_reference_that_is_late() -> None:
-    origin = Origin(own=playlist("own", range(6, 9)), other=playlist("ref", range(5, 8)))
-    references = origin.references()
+    origin = Origin({OWN: playlist("own", range(6, 9)), OTHER: playlist("ref", range(5, 8))})
+    references = references_of(origin)
     assert name_of(await references.find(segment(7))) == "ref7.ts"
     origin.later = {1.0: playlist("ref", range(6, 9)), 1e6: ""}
 
@@ -140,23 +95,23 @@ async def test_another_rendition_of_the_stream_is_the_reference_of_all_but_itsel
         f"#EXT-X-STREAM-INF:BANDWIDTH={height}000,RESOLUTION=640x{height}\n{height}.m3u8\n"
         for height in (360, 720, 480)
     )
-    origin = Origin(own=master)
+    origin = Origin({OWN: master})
     for height in (360, 480, 720):
         origin.texts[f"https://cdn.example/{height}.m3u8"] = playlist(f"{height}-", range(3))
     low = replace(segment(1, rendition="360p"), url="https://cdn.example/360-1.ts")
     high = replace(segment(1, rendition="720p"), url="https://cdn.example/720-1.ts")
 
-    largest, named = origin.references(OWN), origin.references(OWN, rendition="480p")
+    largest, named = references_of(origin, OWN), references_of(origin, OWN, rendition="480p")
     assert [name_of(await largest.find(each)) for each in (low, high)] == ["720-1.ts", "none"]
     assert [name_of(await named.find(each)) for each in (low, high)] == ["480-1.ts", "480-1.ts"]
-    unknown = await origin.references(OWN, rendition="4K").find(low)
+    unknown = await references_of(origin, OWN, rendition="4K").find(low)
     assert isinstance(unknown, ReferenceComparison)
     assert "there is no rendition '4K' for reference_rendition; there are: 360p, 720p, 480p" in unknown.detail
 
 
 async def test_a_playlist_that_fails_is_asked_again_after_a_while_and_not_by_each_segment() -> None:
-    origin = Origin(own=playlist("own", range(9)))
-    references = origin.references()
+    origin = Origin({OWN: playlist("own", range(9))})
+    references = references_of(origin)
     for number in range(5):
         found = await references.find(segment(number))
         assert isinstance(found, ReferenceComparison)

@@ -1,4 +1,4 @@
-"""Finds the reference of each segment of a stream in a second playlist, or in another rendition of its own playlist."""
+"""Where a segment is in a playlist, and which segments of another playlist cover the same time."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,15 +7,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from vqmon.core.types import Reference, ReferenceComparison, Segment
+from vqmon.core.types import Segment
 from vqmon.errors import SegmentError
-from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.fetch.ssrf_policy import redact_url
-from vqmon.media.sources.loader import PlaylistLoader, open_playlist
-from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry, Track
+from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry
 
 MAX_WAIT_SECONDS = 3.0
-"""How long a segment waits for its reference when a live playlist does not list it yet."""
+"""How long a segment waits for what belongs to it when a live playlist does not list that yet."""
 
 _POLL_SECONDS = 0.5
 _ERROR_SECONDS = 2.0
@@ -23,10 +20,11 @@ _ERROR_SECONDS = 2.0
 
 _STALE_TARGETS = 3
 
+Sleep = Callable[[float], Coroutine[None, None, None]]
 _T = TypeVar("_T")
 
 
-class _CachedPlaylist:
+class CachedPlaylist:
     """One rendition's playlist, loaded when something is not in it, at most every half target duration."""
 
     def __init__(
@@ -50,7 +48,7 @@ class _CachedPlaylist:
             assert self._playlist is not None
             return await asyncio.to_thread(choose, self._playlist)
 
-    def may_list(self, position: "_Position") -> bool:
+    def may_list(self, position: "Position") -> bool:
         """Whether a segment that is not listed may be listed soon: it is newer, and segments have come lately."""
         playlist = self._playlist
         if playlist is None or playlist.is_ended or not playlist.entries:
@@ -81,97 +79,47 @@ class _CachedPlaylist:
             self._progress_at = self._loaded_at
 
 
-class ReferencePlaylist:
-    """The playlist at `url` as the reference of the stream at `stream_url`; both are fetched under one policy.
+async def find_when_listed(
+    playlist: CachedPlaylist, position: "Position", choose: Callable[[MediaPlaylist], _T | None], *, sleep: Sleep
+) -> _T | None:
+    """What `choose` finds, also a little later when the playlist may list it soon; raises SegmentError("playlist")."""
+    waited = 0.0
+    while True:
+        found = await playlist.find(choose)
+        if found is not None or waited >= MAX_WAIT_SECONDS or not playlist.may_list(position):
+            return found
+        await sleep(_POLL_SECONDS)
+        waited += _POLL_SECONDS
 
-    `rendition` names the one that is the reference; "" = the largest. A segment is paired by its date where both
-    playlists state dates, else by its time after the first segment where both have ended, else by its media sequence
-    number. The comparison of the pictures refuses what was paired wrongly.
-    """
+
+class OwnPlaylists:
+    """The playlists of a stream's own renditions, by which its segments are located."""
 
     def __init__(
-        self,
-        url: str,
-        *,
-        stream_url: str,
-        rendition: str = "",
-        fetcher: Fetcher,
-        now: Callable[[], datetime],
-        sleep: Callable[[float], Coroutine[None, None, None]] = asyncio.sleep,
+        self, load: Callable[[str, datetime], Coroutine[None, None, MediaPlaylist]], now: Callable[[], datetime]
     ) -> None:
-        self._url, self._stream_url, self._rendition = url, stream_url, rendition
-        self._fetcher, self._now, self._sleep = fetcher, now, sleep
-        self._loaders: dict[str, PlaylistLoader] = {}
-        self._reference = _CachedPlaylist(self._load_reference, now)
-        # name of the reference rendition, once it has been loaded
-        self._reference_name = ""
-        # the stream's own playlists, by rendition
-        self._own: dict[str, _CachedPlaylist] = {}
+        self._load, self._now = load, now
+        self._playlists: dict[str, CachedPlaylist] = {}
 
-    async def find(self, segment: Segment) -> Reference | ReferenceComparison | None:
-        """The reference of a segment, or why there is none; None for a segment of the reference rendition itself."""
-        position = await self._position_of(segment)
-        waited = 0.0
-        while True:
-            try:
-                entry = await self._reference.find(position.partner_in)
-            except SegmentError as error:
-                return ReferenceComparison(unscored="fetch", detail=f"{redact_url(self._url)}: {error.detail}")
-            if self._url == self._stream_url and segment.rendition.name == self._reference_name:
-                return None
-            if entry is not None or waited >= MAX_WAIT_SECONDS or not self._reference.may_list(position):
-                break
-            await self._sleep(_POLL_SECONDS)
-            waited += _POLL_SECONDS
-        if entry is None:
-            return self._missing("lists no segment of this time and number")
-        if entry.is_gap:
-            return self._missing("marks the segment as missing (EXT-X-GAP)")
-        return Reference(
-            url=entry.url,
-            byte_range=entry.byte_range,
-            init_url=entry.init_url,
-            init_byte_range=entry.init_byte_range,
-            encryption=entry.encryption,
-        )
-
-    def _missing(self, what: str) -> ReferenceComparison:
-        detail = f"rendition {self._reference_name} of {redact_url(self._url)} {what}"
-        return ReferenceComparison(unscored="missing", detail=detail)
-
-    async def _position_of(self, segment: Segment) -> "_Position":
-        """Where the segment is in its own playlist; by the segment alone when that does not list it."""
+    async def position_of(self, segment: Segment) -> "Position":
+        """Where the segment is in the playlist of its rendition; by the segment alone when that does not list it."""
         name = segment.rendition.name
-        own = self._own.setdefault(name, _CachedPlaylist(partial(self._load, self._stream_url, name), self._now))
+        own = self._playlists.setdefault(name, CachedPlaylist(partial(self._load, name), self._now))
         try:
             located = await own.find(partial(_locate, segment))
         except SegmentError:
             located = None
-        return located or _Position(
+        return located or Position(
             sequence=segment.sequence,
             starts_at=segment.starts_at,
             offset_seconds=None,
             duration_seconds=segment.duration_seconds,
         )
 
-    async def _load_reference(self, now: datetime) -> MediaPlaylist:
-        if not self._reference_name:
-            tracks = await (await self._loader(self._url)).load_tracks()
-            self._reference_name = _choose_track(tracks, self._rendition).name
-        return await self._load(self._url, self._reference_name, now)
-
-    async def _load(self, url: str, name: str, now: datetime) -> MediaPlaylist:
-        return await (await self._loader(url)).load_playlist(name, now)
-
-    async def _loader(self, url: str) -> PlaylistLoader:
-        if url not in self._loaders:
-            self._loaders[url] = await open_playlist(url, self._fetcher)
-        return self._loaders[url]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Position:
-    """What a segment is paired by."""
+class Position:
+    """What the segments of two playlists are paired by."""
 
     # in the numbers of its own playlist
     sequence: int
@@ -189,6 +137,11 @@ class _Position:
 
     def partner_in(self, playlist: MediaPlaylist) -> PlaylistEntry | None:
         """The entry that covers most of the segment, at least half of the shorter of both; or that of its number."""
+        covering = self.covering_in(playlist)
+        return max(covering, key=self._covered_seconds).entry if covering else None
+
+    def covering_in(self, playlist: MediaPlaylist) -> "list[LocatedEntry]":
+        """The entries that share at least half of the shorter of both with the segment; or the one of its number."""
         entries = playlist.entries
         if self.starts_at is not None and entries and entries[0].starts_at is not None:
             starts = [
@@ -198,25 +151,41 @@ class _Position:
         elif self.offset_seconds is not None and playlist.is_ended:
             starts = [start - self.offset_seconds for start in _offsets(playlist)]
         else:
-            return next((entry for entry in reversed(entries) if entry.sequence == self.sequence), None)
-        best, longest = None, 0.0
-        for entry, start in zip(entries, starts, strict=True):
-            if start is None:
-                continue
-            covered = min(start + entry.duration_seconds, self.duration_seconds) - max(start, 0.0)
-            if covered > longest and covered >= 0.5 * min(entry.duration_seconds, self.duration_seconds):
-                best, longest = entry, covered
-        return best
+            numbered = next((entry for entry in reversed(entries) if entry.sequence == self.sequence), None)
+            return [LocatedEntry(entry=numbered, starts_seconds=None)] if numbered else []
+        located = [
+            LocatedEntry(entry=entry, starts_seconds=start)
+            for entry, start in zip(entries, starts, strict=True)
+            if start is not None
+        ]
+        return [
+            each
+            for each in located
+            if self._covered_seconds(each) >= max(1e-6, 0.5 * min(each.entry.duration_seconds, self.duration_seconds))
+        ]
+
+    def _covered_seconds(self, located: "LocatedEntry") -> float:
+        start = located.starts_seconds or 0.0
+        return min(start + located.entry.duration_seconds, self.duration_seconds) - max(start, 0.0)
 
 
-def _locate(segment: Segment, playlist: MediaPlaylist) -> _Position | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocatedEntry:
+    """An entry of another playlist that belongs to a segment."""
+
+    entry: PlaylistEntry
+    # after the start of the segment; None when it was paired by its number
+    starts_seconds: float | None
+
+
+def _locate(segment: Segment, playlist: MediaPlaylist) -> Position | None:
     """The position of a segment in its own playlist; None when it is not listed."""
     path = segment.url.partition("?")[0]
     for index in range(len(playlist.entries) - 1, -1, -1):
         entry = playlist.entries[index]
         # tokens in the query may change from load to load
         if entry.url.partition("?")[0] == path and entry.byte_range == segment.byte_range:
-            return _Position(
+            return Position(
                 sequence=entry.sequence,
                 starts_at=entry.starts_at,
                 offset_seconds=_offsets(playlist)[index] if playlist.is_ended else None,
@@ -232,13 +201,3 @@ def _offsets(playlist: MediaPlaylist) -> list[float]:
         offsets.append(seconds)
         seconds += entry.duration_seconds
     return offsets
-
-
-def _choose_track(tracks: tuple[Track, ...], name: str) -> Track:
-    if not name:
-        return max(tracks, key=lambda track: (track.height or 0, track.bitrate_kbps or 0))
-    for track in tracks:
-        if track.name == name:
-            return track
-    listed = ", ".join(track.name for track in tracks)
-    raise SegmentError("playlist", f"there is no rendition {name!r} for reference_rendition; there are: {listed}")

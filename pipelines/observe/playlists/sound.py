@@ -1,0 +1,130 @@
+"""Finds the sound of each segment of a stream whose playlist lists sound apart from the pictures."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from pipelines.observe.playlists.positions import (
+    CachedPlaylist,
+    LocatedEntry,
+    OwnPlaylists,
+    Position,
+    Sleep,
+    find_when_listed,
+)
+from vqmon.core.types import AudioFacts, Segment
+from vqmon.errors import SegmentError
+from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.media.sources.loader import PlaylistLoader, open_playlist
+from vqmon.media.sources.media_playlist import MediaPlaylist
+
+_MAX_PARTS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeparateSound:
+    """The segments of sound that belong to a segment of pictures, in order."""
+
+    parts: tuple[Segment, ...]
+    # begin and end by the playlists, minus those of the pictures; 0 when they do not tell
+    starts_seconds: float
+    ends_seconds: float
+
+    def relative_to_playlists(self, facts: AudioFacts) -> AudioFacts:
+        """The facts with the offsets by which timestamps differ from what the playlists say."""
+        if facts.offset_seconds is None or facts.end_offset_seconds is None:
+            return facts
+        return replace(
+            facts,
+            offset_seconds=round(facts.offset_seconds - self.starts_seconds, 6),
+            end_offset_seconds=round(facts.end_offset_seconds - self.ends_seconds, 6),
+        )
+
+
+class SoundPlaylist:
+    """The sound of the stream whose playlist is at `url`.
+
+    It is paired with the pictures by the dates of both playlists where they have them, else by the time after the first
+    segment where both have ended, else by the media sequence number.
+    """
+
+    def __init__(
+        self, url: str, *, fetcher: Fetcher, now: Callable[[], datetime], sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self._url, self._fetcher, self._now, self._sleep = url, fetcher, now, sleep
+        self._loader: PlaylistLoader | None = None
+        self._own = OwnPlaylists(self._load_own, now)
+        # by rendition; None = its sound is in its own segments, or it has none
+        self._playlists: dict[str, CachedPlaylist | None] = {}
+
+    async def find(self, segment: Segment) -> SeparateSound | None:
+        """The sound of a segment; None when its playlist lists none apart from the pictures.
+
+        Raises SegmentError("playlist") when it cannot be found.
+        """
+        name = segment.rendition.name
+        if name not in self._playlists:
+            is_separate = await (await self._opened()).load_audio(name, self._now()) is not None
+            self._playlists[name] = CachedPlaylist(partial(self._load, name), self._now) if is_separate else None
+        playlist = self._playlists[name]
+        if playlist is None:
+            return None
+        position = await self._own.position_of(segment)
+        located = await find_when_listed(playlist, position, partial(_choose, position), sleep=self._sleep)
+        if located is None:
+            raise SegmentError("playlist", "the playlist of the sound lists nothing of this time and number")
+        return _sound_of(segment, position, located)
+
+    async def _opened(self) -> PlaylistLoader:
+        if self._loader is None:
+            self._loader = await open_playlist(self._url, self._fetcher)
+        return self._loader
+
+    async def _load_own(self, name: str, now: datetime) -> MediaPlaylist:
+        return await (await self._opened()).load_playlist(name, now)
+
+    async def _load(self, name: str, now: datetime) -> MediaPlaylist:
+        playlist = await (await self._opened()).load_audio(name, now)
+        if playlist is None:
+            raise SegmentError("playlist", "the master playlist lists no sound for this rendition any more")
+        return playlist
+
+
+def _choose(position: Position, playlist: MediaPlaylist) -> list[LocatedEntry] | None:
+    """The entries whose sound belongs to a segment; None when there are none, or one of them is missing."""
+    located = position.covering_in(playlist)
+    if not located or len(located) > _MAX_PARTS or any(each.entry.is_gap or each.entry.problem for each in located):
+        return None
+    return located
+
+
+def _sound_of(segment: Segment, position: Position, located: list[LocatedEntry]) -> SeparateSound:
+    first, last = located[0], located[-1]
+    starts, ends = first.starts_seconds, last.starts_seconds
+    parts = [_as_segment(segment, each) for each in located]
+    return SeparateSound(
+        # one initialization section is enough for all that follow
+        parts=tuple(
+            replace(part, init_url=None) if number and part.init_url == parts[0].init_url else part
+            for number, part in enumerate(parts)
+        ),
+        starts_seconds=starts or 0.0,
+        ends_seconds=0.0 if ends is None else ends + last.entry.duration_seconds - position.duration_seconds,
+    )
+
+
+def _as_segment(segment: Segment, located: LocatedEntry) -> Segment:
+    """The entry as a segment that can be fetched."""
+    entry = located.entry
+    return replace(
+        segment,
+        url=entry.url,
+        byte_range=entry.byte_range,
+        init_url=entry.init_url,
+        init_byte_range=entry.init_byte_range,
+        encryption=entry.encryption,
+        mirrors=entry.mirrors,
+        reference=None,
+    )
