@@ -469,6 +469,23 @@ class WebAuth(Section):
         return self
 
 
+_PAGE_NAMES = (
+    "streams",
+    "segments",
+    "alerts",
+    "compare",
+    "pairs",
+    "experiments",
+    "api",
+    "live",
+    "static",
+    "healthz",
+    "readyz",
+    "metrics",
+)
+"""First parts of the paths of pages."""
+
+
 class WebSettings(Section):
     """The pages."""
 
@@ -479,10 +496,18 @@ class WebSettings(Section):
     # the file of blind votes and of pictures of pairs; none = beside the history, or in the working folder
     reviews: Path | None = None
     allow_votes: bool = False
+    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
     # addresses and networks of the reverse proxies whose headers are believed
     trusted_proxies: tuple[str, ...] = ()
     auth: WebAuth = WebAuth()
     limits: WebLimits = WebLimits()
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_no_page(cls, root_path: str) -> str:
+        if root_path.split("/")[1:2] in ([name] for name in _PAGE_NAMES):
+            raise ValueError(f"a page has this name already; no root path begins with {', '.join(_PAGE_NAMES)}")
+        return root_path
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -27,6 +27,7 @@ from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, re
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
 from vqmon.web.serving.access import Access, SignIn
 from vqmon.web.serving.proxies import ProxyHeaders, TrustedProxies
+from vqmon.web.serving.root_path import RootPath
 from vqmon.web.site import STATIC, Site, open_templates, threaded_endpoint
 
 _MAX_HISTORY_THREADS = 4
@@ -62,6 +63,7 @@ def create_app(
     *,
     now: Callable[[], datetime],
     title: str = "vqmon",
+    root_path: str = "",
     allowed_hosts: Sequence[str] = (),
     experiment_results: ExperimentResults | None = None,
     reviews: ReviewStore | None = None,
@@ -77,6 +79,7 @@ def create_app(
 
     Only requests for a host of `_LOOPBACK_HOSTS` or `allowed_hosts` are answered ("*.example.com" allows its
     subdomains, "*" any host). This stops DNS rebinding: a foreign site cannot make a browser read these pages.
+    With a `root_path` such as `/vqmon` all links are below it.
     With `sign_in` only users whom one of the `proxies` has signed in are answered.
     At most `max_live` pages, and `max_live_per_client` of one address, receive live events at a time.
     A server waits for open responses before it exits, and a stream of live events has no end of its own: it ends when
@@ -85,17 +88,14 @@ def create_app(
     app = Starlette(
         routes=_routes(),
         middleware=[
+            Middleware(RootPath, root_path=root_path),
             Middleware(_SecurityHeadersMiddleware),
             Middleware(ProxyHeaders, proxies=proxies or TrustedProxies()),
             Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
             Middleware(Access, sign_in=sign_in),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
         ],
-        exception_handlers={
-            HTTPException: _http_error_response,
-            StoreError: _history_unavailable_response,
-            ClientDisconnect: _incomplete_request_response,
-        },
+        exception_handlers=_ERROR_RESPONSES,
     )
     app.state.listeners = Listeners(total=max_live, per_client=max_live_per_client)
     app.state.site = Site(
@@ -106,6 +106,7 @@ def create_app(
         allows_votes=allows_votes and reviews is not None,
         now=now,
         templates=open_templates(title),
+        root_path=root_path,
         poll_seconds=poll_seconds,
         is_stopping=is_stopping,
         thread_limiter=anyio.CapacityLimiter(_MAX_HISTORY_THREADS),
@@ -184,6 +185,13 @@ async def _history_unavailable_response(request: Request, error: Exception) -> R
 async def _incomplete_request_response(request: Request, error: Exception) -> Response:
     text = "The body of the request did not arrive in time, or is too large.\n"
     return PlainTextResponse(text, 408, headers={"Connection": "close"})
+
+
+_ERROR_RESPONSES = {
+    HTTPException: _http_error_response,
+    StoreError: _history_unavailable_response,
+    ClientDisconnect: _incomplete_request_response,
+}
 
 
 class _SecurityHeadersMiddleware:

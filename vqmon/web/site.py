@@ -21,6 +21,7 @@ from vqmon.web.charts.svg import format_number, format_signed
 from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.ports import ExperimentResults, HistoryReader, ReviewStore
 from vqmon.web.serving.access import user_of_request
+from vqmon.web.serving.root_path import with_root_path
 from vqmon.web.urls import stream_path
 
 STATIC = Path(__file__).parent / "static"
@@ -43,6 +44,8 @@ class Site:
     allows_votes: bool
     now: Callable[[], datetime]
     templates: Environment
+    # path below which all pages are, without a slash at its end; "" = none
+    root_path: str
     # seconds between two polls of the history, per open page
     poll_seconds: float
     # True once the server shuts down: live event streams end then
@@ -63,8 +66,10 @@ class Site:
             "tip": self.history.tip(),
             "open_alerts": len(self.fleet.open_alerts()),
             "now": self.now(),
+            "root_path": self.root_path,
         }
-        return HTMLResponse(self.templates.get_template(template).render(**common | context), status)
+        html = self.templates.get_template(template).render(**common | context)
+        return HTMLResponse(with_root_path(html, self.root_path), status)
 
 
 def site_of_request(request: Request) -> Site:

@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter
+from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from tests.web import experiment_results, seed
 from tests.web.stored_history import StoredHistory
@@ -32,6 +34,19 @@ async def submit_vote(client: httpx.AsyncClient, choice: str, token: str, **head
 
 def pair_ids(history: StoredHistory) -> list[str]:
     return [pair.id for pair in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")]
+
+
+def voting_app(history: StoredHistory, reviews: Reviews, **options: Any) -> Starlette:
+    """The pages of an experiment, with votes and these options."""
+    results = experiment_results.FixedResults(experiment_results.comparison(history.seeded))
+    return create_app(
+        history.store.queries,
+        now=lambda: seed.NOW,
+        experiment_results=results,
+        reviews=reviews,
+        allows_votes=True,
+        **options,
+    )
 
 
 async def test_each_pair_is_shown_once_and_the_end_reveals_the_arms(
@@ -169,13 +184,9 @@ async def test_voting_is_disabled_unless_allowed(history: StoredHistory, reviews
 
 async def test_who_is_signed_in_has_one_vote_in_all_browsers(history: StoredHistory, reviews: Reviews) -> None:
     """No cookie is needed, the stored id does not tell the name, and a viewer may not vote."""
-    results = experiment_results.FixedResults(experiment_results.comparison(history.seeded))
-    app = create_app(
-        history.store.queries,
-        now=lambda: seed.NOW,
-        experiment_results=results,
-        reviews=reviews,
-        allows_votes=True,
+    app = voting_app(
+        history,
+        reviews,
         proxies=TrustedProxies(["127.0.0.1"]),
         sign_in=SignIn(user_header="X-User", voters=("user:grace",)),
     )
@@ -194,6 +205,23 @@ async def test_who_is_signed_in_has_one_vote_in_all_browsers(history: StoredHist
             assert (await submit_vote(client, choice, token[1], Origin="http://localhost")).status_code == 303
     (vote,) = reviews.votes(NAME)
     assert "grace" not in vote.voter
+
+
+async def test_votes_work_below_a_path(history: StoredHistory, reviews: Reviews) -> None:
+    """The form, the cookie and the redirect have the path."""
+    app = voting_app(
+        history,
+        reviews,
+        root_path="/tv",
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        reply = await client.get(f"/tv{PAGE}")
+        assert "Path=/tv/experiments" in reply.headers["set-cookie"]
+        form = re.search(r'action="([^"]+)"[^$]*name="token" value="(\w+)"', reply.text)
+        assert form
+        voted = await client.post(form[1], data={"choice": "left", "token": form[2]})
+    assert (voted.status_code, voted.headers["location"]) == (303, f"/tv{PAGE}")
+    assert len(reviews.votes(NAME)) == 1
 
 
 async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, history: StoredHistory) -> None:

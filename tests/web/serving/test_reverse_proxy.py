@@ -1,5 +1,7 @@
 """The pages behind a real nginx with the file of config/proxy: sign-in, roles, forged headers, live events."""
 
+import html
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +12,7 @@ import pytest
 
 from tests.conftest import need
 from tests.web.serving import running
+from tests.web.stored_history import StoredHistory
 from vqmon.settings.sections import WebAuth, WebSettings
 
 PROXIES = {"nginx": running.nginx_command, "caddy": running.caddy_command}
@@ -61,6 +64,54 @@ def test_groups_decide_what_a_user_may_do(proxy: str) -> None:
         client.headers["Cookie"] = "session=eve@example.com:sales"
         refused = client.get("/")
         assert (refused.status_code, "eve@example.com may not read" in refused.text) == (403, True)
+
+
+@pytest.mark.nginx
+def test_everything_works_below_a_path(history: StoredHistory, tmp_path: Path) -> None:
+    """Every link of every page that is reached by links leads to a page; so do live events, data and redirects."""
+    need("nginx", present=shutil.which("nginx", path="/usr/sbin") is not None, remedy="install Debian's `nginx-light`")
+    web = WebSettings(auth=AUTH, trusted_proxies=("127.0.0.1",), root_path="/tv/vqmon")
+    port = running.free_port()
+    with ExitStack() as stack:
+        pages = stack.enter_context(running.running_pages(history.path, web))
+        sign_in = stack.enter_context(running.running_sign_in())
+        command = running.nginx_command(tmp_path, port=port, pages=pages, sign_in=sign_in, root_path="/tv/vqmon")
+        url = stack.enter_context(running.running_proxy(command, port))
+        client = stack.enter_context(httpx.Client(base_url=url, headers={"Cookie": "session=ada:qa"}))
+        assert client.get("/tv/vqmon").headers["location"] == f"{url}/tv/vqmon/"
+        assert client.get("/tv/vqmon/alerts/").headers["location"] == f"{url}/tv/vqmon/alerts"
+        seen = crawl(client, "/tv/vqmon/")
+        assert {path.split("/")[3].split("?")[0] for path in seen} >= {
+            "",
+            "streams",
+            "segments",
+            "alerts",
+            "api",
+            "static",
+        }
+        page = client.get("/tv/vqmon/api/v1/renditions?limit=1").json()
+        assert client.get(page["next"]).status_code == 200
+        assert client.get("/tv/vqmon/api/v1/openapi.json").json()["servers"] == [{"url": "/tv/vqmon"}]
+        with client.stream("GET", "/tv/vqmon/live") as reply:
+            assert next(reply.iter_text()).startswith("retry: ")
+
+
+def crawl(client: httpx.Client, start: str) -> set[str]:
+    """Follow the links of pages, one of each kind; every one is answered 200."""
+    waiting, seen, kinds = [start], set(), set()
+    while waiting:
+        path = waiting.pop(0)
+        kind = re.sub(r"[0-9a-f]{32}|\d+|\?.*|(?<=streams/).*", "", path)
+        if path in seen or kind in kinds:
+            continue
+        seen.add(path)
+        kinds.add(kind)
+        reply = client.get(path)
+        assert reply.status_code == 200, f"{path}: {reply.status_code} {reply.text[:200]}"
+        if reply.headers["content-type"].startswith("text/html"):
+            links = re.findall(r'(?:href|src|action|hx-get|data-url)="([^"#]+)"', reply.text)
+            waiting += [html.unescape(link) for link in links]
+    return seen
 
 
 def test_live_events_come_through_at_once_and_metrics_do_not(proxy: str) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -89,6 +89,8 @@ class Operation:
     def respond(self, site: Site, request: Request) -> Response:
         """Answer a request with JSON; raises ApiError."""
         result = self.compute(site, read_parameters(self.parameters, request))
+        if isinstance(result, Page) and result.next is not None:
+            result = replace(result, next=site.root_path + result.next)
         return Response(_adapter(self.response_type).dump_json(result), media_type="application/json")
 
 

@@ -177,7 +177,7 @@ def openapi_document() -> str:
 
 
 def _openapi_json(site: Site, request: Request) -> Response:
-    return JSONResponse(_openapi_description())
+    return JSONResponse({**_openapi_description(), "servers": [{"url": site.root_path or "/"}]})
 
 
 def _openapi_description() -> dict[str, Any]:

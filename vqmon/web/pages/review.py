@@ -88,7 +88,7 @@ def review_page(site: Site, request: Request) -> Response:
         experiment_url=with_query(experiment_path(session.experiment), arm=session.arm_result.arm),
     )
     needs_cookie = may_vote and user_of_request(request) is None
-    return _set_voter_cookie(response, request, voter) if needs_cookie else response
+    return _set_voter_cookie(response, request, voter, root_path=site.root_path) if needs_cookie else response
 
 
 async def submit_vote(request: Request) -> Response:
@@ -241,13 +241,13 @@ def _new_voter_id() -> str:
     return secrets.token_hex(16)
 
 
-def _set_voter_cookie(response: Response, request: Request, voter: str) -> Response:
+def _set_voter_cookie(response: Response, request: Request, voter: str, *, root_path: str) -> Response:
     """Store the voter id in the browser: invisible to scripts, and not sent with requests from other sites."""
     response.set_cookie(
         VOTER_COOKIE,
         voter,
         max_age=_COOKIE_AGE_SECONDS,
-        path="/experiments",
+        path=f"{root_path}/experiments",
         secure=request.url.scheme == "https",
         httponly=True,
         samesite="strict",

@@ -4,6 +4,8 @@
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+  const rootPath = document.body.dataset.rootPath;
+
   // ---- ages: rendered by the server and updated here, by the clock of the server rather than that of this machine
   const clockOffset = Date.parse(document.body.dataset.now) - Date.now();
   function age(seconds) {
@@ -58,7 +60,7 @@
     if (source || document.hidden) return;
     const query = new URLSearchParams({ after });
     if (document.body.dataset.liveStream) query.set("stream", document.body.dataset.liveStream);
-    source = new EventSource(`/live?${query}`);
+    source = new EventSource(`${rootPath}/live?${query}`);
     source.onopen = () => showConnection("live", "Live");
     source.onerror = () => {
       showConnection("lost", "Reconnecting");
@@ -134,7 +136,7 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || isTyping(event.target)) return;
-    if (afterG && go[event.key]) return void location.assign(go[event.key]);
+    if (afterG && go[event.key]) return void location.assign(rootPath + go[event.key]);
     afterG = event.key === "g";
     const isArrow = event.key.startsWith("Arrow");
     if (!keys[event.key] || (isArrow && event.target.closest(".chart, .scroll, summary"))) return;

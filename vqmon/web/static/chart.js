@@ -185,7 +185,7 @@
     const line = lines.find((item) => item.at.includes(xs[index]));
     if (!line) return;
     const id = line.id[line.at.indexOf(xs[index])];
-    if (id) return void location.assign(`/segments/${id}`);
+    if (id) return void location.assign(`${document.body.dataset.rootPath}/segments/${id}`);
     // One point of a long range stands for many segments: open the page of that time.
     const moment = (seconds) => new Date(seconds * 1000).toISOString();
     const query = { from: moment(xs[index]), to: moment(xs[index] + data.step_seconds), scorer: data.scorer };
