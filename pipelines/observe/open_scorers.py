@@ -49,18 +49,24 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
     async with AsyncExitStack() as stack:
         shared_graphs = await stack.enter_async_context(SharedGraphs(cache_bytes=scoring.feature_bytes))
 
-        async def open_tier(names: Sequence[str], options: ScorerOptions) -> list[Scorer]:
+        async def open_tier(names: Sequence[str], options: ScorerOptions, *, setting: str = "") -> list[Scorer]:
             context = open_scorers(names, folders, options, shared_graphs=shared_graphs)
-            scorers = await stack.enter_async_context(context)
+            try:
+                scorers = await stack.enter_async_context(context)
+            except ScorerError as error:
+                # those of scoring.scorers may also come from the command line
+                is_named = not setting or str(error).startswith("scoring.")
+                raise error if is_named else ScorerError(f"{setting}: {error}") from error
             _check_views(scorers)
             return scorers
 
         first_tier_options = _first_tier_options(scoring, meters)
         scorers = await open_tier(scoring.scorers, first_tier_options)
-        shadows = await open_tier(scoring.shadows, first_tier_options)
+        shadows = await open_tier(scoring.shadows, first_tier_options, setting="scoring.shadows")
         heavy_scorers = await open_tier(
             scoring.heavy,
             _heavy_options(scoring, on_heavy_run),
+            setting="scoring.heavy",
         )
         heavy_tier = HeavyTier(
             heavy_scorers,

@@ -15,6 +15,7 @@ from vqmon.core.experiments.definition import Arm, Experiment, Guardrail, ShareC
 from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.errors import SettingsError
 from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.settings.problems import describe_problem
 
 _EXPERIMENT = TypeAdapter(Experiment)
 _PARTS = {"arms": ("arm", Arm), "guardrails": ("guardrail", Guardrail)}
@@ -128,7 +129,7 @@ def _explain(error: ValidationError, document: Mapping[str, Any]) -> str:
     if problem["type"] == "literal_error":
         options = [option.strip("'") for option in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
         return ": ".join([*location, _nearest(problem["input"], options)])
-    return ": ".join([*location, f"{problem['msg']}, got {problem['input']!r}"])
+    return ": ".join([*location, describe_problem(problem)])
 
 
 def _keys_of(kind: type) -> list[str]:

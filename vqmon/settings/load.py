@@ -1,17 +1,20 @@
 """One frozen tree of settings, read once from a TOML file and `VQMON_*` environment variables."""
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vqmon.errors import SettingsError
+from vqmon.settings.problems import describe_problem
 from vqmon.settings.sections import (
+    PATTERN_MEANINGS,
     AlertSettings,
     AudioSettings,
     CredentialSettings,
@@ -120,7 +123,8 @@ def load_settings(path: Path | None = None) -> Settings:
     except ValidationError as error:
         raise SettingsError("\n".join([*problems, *_explain(error, str(file) if file else "environment")])) from error
     except ValueError as error:
-        raise SettingsError(f"environment: {error}; lists are JSON, e.g. '[\"foo\"]'") from error
+        named = _unreadable_list() or "a setting"
+        raise SettingsError(f"environment: {named}: lists are JSON, e.g. '[\"foo\"]'") from error
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
@@ -196,6 +200,20 @@ def _unknown_variables(keys: list[str]) -> Iterator[str]:
             yield f"environment: unknown setting {name!r}{_nearest(name, list(names))}"
 
 
+def _unreadable_list() -> str:
+    """The environment variable whose list is no JSON, with what it holds; "" when there is none."""
+    for name, value in os.environ.items():
+        section, _, key = name.lower().removeprefix("vqmon_").partition("__")
+        field = getattr(_section_at(section), "model_fields", {}).get(key)
+        is_list = field is not None and get_origin(field.annotation) in (tuple, dict)
+        if is_list or (not key and section in Settings.model_fields):
+            try:
+                json.loads(value)
+            except ValueError:
+                return f"{name}={value!r}"
+    return ""
+
+
 def _nearest(key: str, keys: list[str]) -> str:
     last = key.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6) or [k for k in keys if k.rsplit(".", 1)[-1] == last]
@@ -203,13 +221,40 @@ def _nearest(key: str, keys: list[str]) -> str:
 
 
 def _explain(error: ValidationError, origin: str) -> Iterator[str]:
+    """One line for each wrong value: where it stands, its key, what it must be, and what it is."""
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
         if problem["type"] == "extra_forbidden":
             yield f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}"
             continue
-        given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
-        yield redact_addresses(f"{origin}: {key}: {problem['msg'].removeprefix('Value error, ')}{given}")
+        text = describe_problem(problem, constraints=_constraints_at(problem["loc"]), patterns=PATTERN_MEANINGS)
+        # a check of a whole section begins with the setting that it blames
+        is_of_section = text.partition(": ")[0] in getattr(_section_at(key), "model_fields", ())
+        place = f"environment: {variable}" if (variable := _variable_of(problem["loc"])) else f"{origin}: {key}"
+        yield redact_addresses(f"{place}.{text}" if is_of_section else f"{place}: {text}")
+
+
+def _variable_of(location: tuple[int | str, ...]) -> str:
+    """The environment variable that sets a key, and so goes over the file; "" when there is none."""
+    name = f"VQMON_{'__'.join(str(part) for part in location[:2])}".upper()
+    return name if len(location) > 1 and any(variable.upper() == name for variable in os.environ) else ""
+
+
+def _section_at(key: str) -> type[BaseModel] | None:
+    field = Settings.model_fields.get(key)
+    return field.annotation if field and isinstance(field.annotation, type) else None
+
+
+def _constraints_at(location: tuple[int | str, ...]) -> list[object]:
+    """The bounds of the setting at a location."""
+    section: type[BaseModel] | None = Settings
+    constraints: list[object] = []
+    for part in location:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        constraints, section = field.metadata, field.annotation
+    return constraints
 
 
 def _keys_at(key: str) -> list[str]:

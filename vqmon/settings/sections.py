@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from vqmon.core.alerts.state import StateRetention
 from vqmon.core.types import Reference, Segment, public_url
@@ -23,6 +32,32 @@ from vqmon.transport.history.backends.location import POSTGRES_SCHEMES, HistoryL
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _check_network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network of IP addresses; write one like 10.0.0.0/8 or fd00::/8") from None
+    return text
+
+
+Network = Annotated[str, AfterValidator(_check_network)]
+
+_KAFKA_NAME = r"^[A-Za-z0-9._-]{1,100}$"
+_LABEL = r"^[^=]+=.*$"
+_CANVAS = r"^(reference|[1-9]\d{1,3}x[1-9]\d{1,3})$"
+_HTTP_ADDRESS = r"^https?://"
+_HOST = r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$"
+
+PATTERN_MEANINGS = {
+    _KAFKA_NAME: "1 to 100 letters, digits, dots, underscores or hyphens",
+    _LABEL: 'a label and its value, like "tier=premium"',
+    _CANVAS: '"reference", or a size like "1920x1080"',
+    _HTTP_ADDRESS: "an address that begins with https:// or http://",
+    _HOST: 'a host name without scheme and port, "*.example.org", or "*"',
+}
+"""Regular expression of a setting -> what it asks for, in words."""
 
 
 class Section(BaseModel):
@@ -139,8 +174,8 @@ class KafkaSettings(Section):
     """The fleet form: segment messages from a topic, outcomes and alerts to topics."""
 
     bootstrap: tuple[str, ...] = ("127.0.0.1:9092",)
-    group: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
-    prefix: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    group: str = Field(default="vqmon", pattern=_KAFKA_NAME)
+    prefix: str = Field(default="vqmon", pattern=_KAFKA_NAME)
     partitions: PositiveInt = 12
     copies: PositiveInt = 3
     encrypted: bool = False
@@ -183,7 +218,7 @@ class FetchSettings(Section):
     """What may be fetched, and how long it may take."""
 
     allowed_hosts: tuple[str, ...] = ()
-    allowed_networks: tuple[str, ...] = ()
+    allowed_networks: tuple[Network, ...] = ()
     allow_http: bool = False
     allowed_ports: tuple[int, ...] = (443, 80)
     file_roots: tuple[Path, ...] = ()
@@ -248,13 +283,13 @@ class ScoringSettings(Section):
     heavy_device: Literal["auto", "cpu", "cuda", "openvino"] = "auto"
     heavy_threads: PositiveInt = 1
     heavy_share: float = Field(default=0.05, ge=0, le=1)
-    heavy_labels: tuple[Annotated[str, Field(pattern=r"^[^=]+=.*$")], ...] = ()
+    heavy_labels: tuple[Annotated[str, Field(pattern=_LABEL)], ...] = ()
     heavy_below: float = Field(default=0.0, ge=0, le=100)
     heavy_drop: float = Field(default=0.0, ge=0, le=100)
     heavy_seconds_per_hour: PositiveFloat = 360.0
     heavy_deadline_seconds: PositiveFloat = 20.0
     references: tuple[str, ...] = ("psnr", "ssim", "xpsnr", "gmsd")
-    reference_canvas: str = Field(default="1920x1080", pattern=r"^(reference|[1-9]\d{1,3}x[1-9]\d{1,3})$")
+    reference_canvas: str = Field(default="1920x1080", pattern=_CANVAS)
     reference_kernel: Kernel = "bicubic"
     # path or name of an ffmpeg program with libvmaf; "" = none
     ffmpeg: str = ""
@@ -339,7 +374,7 @@ class WebhookSettings(Section):
     """One webhook that receives alerts, with signed requests."""
 
     # where alerts are sent by POST
-    url: str = Field(pattern=r"^https?://")
+    url: str = Field(pattern=_HTTP_ADDRESS)
     # the key that signs now, and then those that are on their way out
     secret_files: tuple[Path, ...] = ()
 
@@ -364,7 +399,7 @@ class WindowSettings(Section):
 class NotifySettings(Section):
     """The receivers of alerts and how they are notified."""
 
-    alertmanagers: tuple[Annotated[str, Field(pattern=r"^https?://")], ...] = ()
+    alertmanagers: tuple[Annotated[str, Field(pattern=_HTTP_ADDRESS)], ...] = ()
     token_file: Path | None = None
     ca_file: Path | None = None
     webhooks: dict[str, WebhookSettings] = Field(default_factory=dict)
@@ -379,7 +414,7 @@ class NotifySettings(Section):
     max_age_seconds: PositiveFloat = 900.0
     keep_hours: PositiveFloat = 72.0
     timeout_seconds: PositiveFloat = 5.0
-    allowed_networks: tuple[str, ...] = ()
+    allowed_networks: tuple[Network, ...] = ()
     path: Path = Path("vqmon-notify.db")
 
 
@@ -492,7 +527,7 @@ class WebSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     title: str = "vqmon"
-    allowed_hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$")], ...] = ()
+    allowed_hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = ()
     # the file of blind votes and of pictures of pairs; none = beside the history, or in the working folder
     reviews: Path | None = None
     allow_votes: bool = False

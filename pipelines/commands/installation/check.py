@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.commands.serve_web import exposure_problem
 from pipelines.experiments.compare import load_experiments
+from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.service.notifications import mute_filter_of, open_http_client, open_receivers
 from pipelines.service.wiring import (
     as_url,
@@ -17,7 +18,6 @@ from pipelines.service.wiring import (
     fetch_policy,
     libvmaf_versions,
     load_rules,
-    open_observer,
     utc_now,
 )
 from pipelines.topics.publisher import topic_problems
@@ -30,6 +30,7 @@ from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.sources.playlist import list_segments
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings, load_settings
+from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import open_history
 from vqmon.transport.secrets import read_secret
 
@@ -86,7 +87,10 @@ def _result_of(subject: str, check: Callable[[], str]) -> CheckResult:
 
 def _check_rules(settings: Settings, scorer_ids: Sequence[str]) -> str:
     """Read the rules; says of regression rules which drops open an alert, as that may come from the scorer's noise."""
-    rules = load_rules(settings, scorers=scorer_ids or None)
+    # a folder that is not there is found by the check of the scorers
+    folders = tuple(folder for folder in settings.scoring.folders if folder.is_dir())
+    scoring = settings.scoring.model_copy(update={"folders": folders})
+    rules = load_rules(settings.model_copy(update={"scoring": scoring}), scorers=scorer_ids or None)
     drops = [
         f"{rule.name} from {rule.condition.delta_min:g} points"
         for rule in rules
@@ -130,16 +134,16 @@ async def _check_decoders(settings: Settings) -> str:
 
 
 async def _check_scorers(settings: Settings, scorer_ids: list[str]) -> str:
-    """Open all scorers, which runs their self-tests; adds the ids that alert rules may name to `scorer_ids`."""
-    # the ffmpeg program of reference measures has a check of its own
-    scoring = settings.scoring
-    others = tuple(name for name in scoring.references if name not in scoring.libvmaf_references)
-    settings = settings.model_copy(update={"scoring": scoring.model_copy(update={"references": others})})
-    async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
-        scorer_ids += [scorer.id for scorer in observer.judged]
+    """Open all scorers, which runs their self-tests; adds the ids that alert rules may name to `scorer_ids`.
+
+    Nothing else is opened, so that what fails here is a setting of the scorers.
+    """
+    async with open_scorer_tiers(settings.scoring, meters=Meters()) as tiers:
+        judged = (*tiers.scorers, *(tiers.heavy.scorers if tiers.heavy else ()))
+        scorer_ids += [scorer.id for scorer in judged]
         return ", ".join(
             f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, self-test passed"
-            for scorer in (*observer.judged, *observer.shadows)
+            for scorer in (*judged, *tiers.shadows)
         )
 
 

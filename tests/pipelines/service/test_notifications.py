@@ -71,10 +71,10 @@ def test_windows_and_severities_keep_back(tmp_path: Path) -> None:
             "[notify.windows.a]\nfrm = 2026-12-01T02:00:00Z\n",
             "unknown setting 'notify.windows.a.frm'; did you mean 'from'",
         ),
-        ("[notify.webhooks.a]\nurl = 'ftp://x'\n", "notify.webhooks.a.url: String should match"),
+        ("[notify.webhooks.a]\nurl = 'ftp://x'\n", "notify.webhooks.a.url: must be an address that begins"),
         ("[notify.webhooks.a]\nurl = 'https://x'\nsecret = 'y'\n", "did you mean 'secret_files'"),
         ("[notify]\nalertmanager = ['http://x']\n", "did you mean 'notify.alertmanagers'"),
-        ("[notify.windows.a]\nfrom = 2026-12-01T02:00:00\n", "notify.windows.a.from: Input should have timezone"),
+        ("[notify.windows.a]\nfrom = 2026-12-01T02:00:00\n", "notify.windows.a.from: must be a moment with its zone"),
     ],
 )
 def test_wrong_settings_are_named_with_their_remedy(tmp_path: Path, text: str, message: str) -> None:

@@ -15,7 +15,7 @@ def test_cuda_is_refused_with_a_remedy_where_it_is_not_available() -> None:
     session = tiny_engine(device="auto", threads=2)
     if session.device == "cuda":
         pytest.skip("this machine has CUDA")
-    with pytest.raises(ScorerError, match="set device to"):
+    with pytest.raises(ScorerError, match=r"set scoring\.device to"):
         tiny_engine(device="cuda", threads=2)
 
 

@@ -256,7 +256,7 @@ def find_bundles(folders: Iterable[Path]) -> dict[str, Path]:
     manifests: dict[str, Path] = {}
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         if not folder.is_dir():
-            raise ScorerError(f"{folder}: no such folder of scorers")
+            raise ScorerError(f"scoring.folders: {folder}: no such folder; create it, or correct the setting")
         for path in sorted(folder.glob("*@*.json")):
             scorer_id = path.stem
             if not scorer_id.rpartition("@")[2].isdecimal():

@@ -21,7 +21,7 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
 _NO_CUDA = (
     "either the driver or the CUDA libraries of vqmon[gpu] are missing, or CUDA lacks an operator of this model; "
-    "set device to auto or cpu to run without CUDA"
+    "set scoring.device to auto or cpu to run without CUDA"
 )
 _HEAVY_OPERATORS = (
     "Attention",
@@ -135,7 +135,7 @@ def open_cpu_fallback(model: VerifiedModel, *, name: str, placement: Placement, 
 def _create_session(model: VerifiedModel, device: str, placement: Placement) -> ort.InferenceSession:
     provider = _PROVIDERS[device]
     if provider not in ort.get_available_providers():
-        remedy = "install vqmon[gpu], or set device to auto or cpu"
+        remedy = "install vqmon[gpu], or set scoring.device to auto or cpu"
         raise ScorerError(f"{model.where}: the installed onnxruntime cannot use CUDA; {remedy}")
     options = ort.SessionOptions()
     options.log_severity_level = 4  # problems are raised as errors, and reported once
@@ -160,7 +160,8 @@ def _create_session(model: VerifiedModel, device: str, placement: Placement) -> 
         raise ScorerError(f"{model.where}: CUDA cannot start; {_NO_CUDA}")
     if device == "cuda" and (operators := heavy_operators_off_provider(session, provider)):
         raise ScorerError(
-            f"{model.where}: CUDA lacks {', '.join(operators)} of this model; export it again, or set device to cpu"
+            f"{model.where}: CUDA lacks {', '.join(operators)} of this model; export it again, "
+            "or set scoring.device to cpu"
         )
     return session
 

@@ -19,10 +19,15 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQMON_DECODE__WORKERS", "1")
 
 
-def results(config: Path, text: str) -> dict[str, CheckResult]:
-    """The results by subject, for a settings file with this text."""
+def results(config: Path, text: str, *, up_to: str = "") -> dict[str, CheckResult]:
+    """The results by subject, for a settings file with this text; of all checks, or up to one."""
     config.write_text(text, encoding="utf-8")
-    return {result.subject: result for result in run_checks(config, offline=True)}
+    by_subject = {}
+    for result in run_checks(config, offline=True):
+        by_subject[result.subject] = result
+        if result.subject == up_to:
+            break
+    return by_subject
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
@@ -74,6 +79,23 @@ def test_an_unknown_scorer_a_missing_folder_and_a_missing_history_folder_fail_wi
     assert [subject for subject, result in checks.items() if not result.passed] == ["scorers", "history", "source"]
 
 
+@pytest.mark.parametrize(
+    ("scoring", "message"),
+    [
+        ('folders = ["none"]', "none: no such folder; create it, or correct the setting"),
+        ('shadows = ["light"]', "scoring.shadows: unknown scorer 'light'"),
+        ('heavy = ["light"]', "scoring.heavy: unknown scorer 'light'"),
+    ],
+)
+def test_the_one_setting_of_the_scorers_that_is_wrong_is_named(tmp_path: Path, scoring: str, message: str) -> None:
+    """In the check of the scorers, and no other check fails for it."""
+    checks = results(tmp_path / "vqmon.toml", f"[scoring]\n{scoring}\n", up_to="rules")
+
+    assert [subject for subject, result in checks.items() if not result.passed] == ["scorers"]
+    assert checks["scorers"].text.startswith("scoring.")
+    assert message in checks["scorers"].text
+
+
 def test_an_installation_without_streams_passes_and_says_who_needs_them(tmp_path: Path) -> None:
     """`vqmon score` and `vqmon watch URL` work without; of stored series it says what drops they see."""
     judge = Judge(parse_rules(DROP.replace("rules.drop", "rules.regression")))
@@ -102,7 +124,7 @@ def test_exactly_one_build_of_onnx_runtime_must_be_installed(
 ) -> None:
     """Both builds install into the same folder, where one overwrites the other."""
     install(monkeypatch, **versions)
-    runtime = results(tmp_path / "vqmon.toml", "")["runtime"]
+    runtime = results(tmp_path / "vqmon.toml", "", up_to="runtime")["runtime"]
 
     assert runtime.passed == passed
     assert text in runtime.text
