@@ -37,7 +37,9 @@ CREATE TABLE IF NOT EXISTS vqmon.quality
     reference_confidence     Nullable(Float64),
     unscored_reference       LowCardinality(String),
     decoder          LowCardinality(String),
-    scorer_failures  Map(LowCardinality(String), LowCardinality(String)) -- scorer that gave no score -> reason
+    scorer_failures  Map(LowCardinality(String), LowCardinality(String)), -- scorer that gave no score -> reason
+    audio_values     Map(LowCardinality(String), Float64), -- measurements of the sound, each in its own unit
+    unmeasured_audio LowCardinality(String)
 )
 -- The same event may come twice (a segment announced twice, a consumer that starts again): the newest row remains when
 -- parts are merged, and SELECT ... FINAL returns only that row before the merge.
@@ -67,6 +69,7 @@ WITH
     JSONExtractRaw(data, 'segment') AS segment,
     JSONExtractRaw(segment, 'rendition') AS rendition_json,
     JSONExtractRaw(data, 'media') AS media,
+    JSONExtractRaw(data, 'audio') AS audio,
     JSONExtractArrayRaw(data, 'scores') AS scores
 SELECT
     JSONExtractString(data, 'id') AS event_id,
@@ -122,7 +125,22 @@ SELECT
             JSONExtractArrayRaw(data, 'scorer_failures')
         ),
         'Map(LowCardinality(String), LowCardinality(String))'
-    ) AS scorer_failures
+    ) AS scorer_failures,
+    mapConcat(
+        CAST(
+            arrayMap(
+                pair -> (pair.1, if(pair.2 = 'true', 1., if(pair.2 = 'false', 0., toFloat64OrZero(pair.2)))),
+                arrayFilter(pair -> pair.2 != 'null', JSONExtractKeysAndValuesRaw(audio))
+            ),
+            'Map(LowCardinality(String), Float64)'
+        ),
+        if(
+            isNull(JSONExtract(audio, 'end_offset_seconds', 'Nullable(Float64)')) OR isNull(JSONExtract(audio, 'offset_seconds', 'Nullable(Float64)')),
+            CAST(map(), 'Map(LowCardinality(String), Float64)'),
+            CAST(map('drift_seconds', JSONExtractFloat(audio, 'end_offset_seconds') - JSONExtractFloat(audio, 'offset_seconds')), 'Map(LowCardinality(String), Float64)')
+        )
+    ) AS audio_values,
+    JSONExtractString(data, 'unmeasured_audio') AS unmeasured_audio
 FROM vqmon.quality_topic
 ARRAY JOIN if(empty(scores), [''], scores) AS score
 -- The topic also has ends and deploy markers.

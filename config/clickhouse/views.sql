@@ -56,7 +56,20 @@ SELECT
     if(empty(q.reference_values), NULL, toJSONString(q.reference_values)) AS references,
     nullIf(q.arm, '') AS arm,
     q.labels AS labels,
-    if(empty(q.scorer_failures), NULL, toJSONString(q.scorer_failures)) AS scorer_failures
+    if(empty(q.scorer_failures), NULL, toJSONString(q.scorer_failures)) AS scorer_failures,
+    if(mapContains(q.audio_values, 'loudness_lufs'), q.audio_values['loudness_lufs'], NULL) AS audio_loudness_lufs,
+    if(mapContains(q.audio_values, 'momentary_max_lufs'), q.audio_values['momentary_max_lufs'], NULL) AS audio_momentary_max_lufs,
+    if(mapContains(q.audio_values, 'true_peak_dbtp'), q.audio_values['true_peak_dbtp'], NULL) AS audio_true_peak_dbtp,
+    if(mapContains(q.audio_values, 'silent_share'), q.audio_values['silent_share'], NULL) AS audio_silent_share,
+    if(mapContains(q.audio_values, 'clipped_share'), q.audio_values['clipped_share'], NULL) AS audio_clipped_share,
+    if(mapContains(q.audio_values, 'lost_channels'), q.audio_values['lost_channels'], NULL) AS audio_lost_channels,
+    if(mapContains(q.audio_values, 'is_mono'), q.audio_values['is_mono'], NULL) AS audio_is_mono,
+    if(mapContains(q.audio_values, 'phase_correlation'), q.audio_values['phase_correlation'], NULL) AS audio_phase_correlation,
+    if(mapContains(q.audio_values, 'offset_seconds'), q.audio_values['offset_seconds'], NULL) AS audio_offset_seconds,
+    if(mapContains(q.audio_values, 'end_offset_seconds'), q.audio_values['end_offset_seconds'], NULL) AS audio_end_offset_seconds,
+    if(mapContains(q.audio_values, 'drift_seconds'), q.audio_values['drift_seconds'], NULL) AS audio_drift_seconds,
+    if(mapContains(q.audio_values, 'gap_seconds'), q.audio_values['gap_seconds'], NULL) AS audio_gap_seconds,
+    nullIf(q.unmeasured_audio, '') AS unmeasured_audio
 FROM vqmon.quality AS q FINAL;
 
 CREATE OR REPLACE VIEW vqmon.v_experiments AS SELECT * FROM vqmon.v_scores WHERE arm IS NOT NULL;

@@ -360,6 +360,12 @@ class AudioFacts:
         value = getattr(self, name)
         return None if value is None else float(value)
 
+    @property
+    def measurements(self) -> dict[str, float]:
+        """The measurements that have a value, by name."""
+        values = {name: self.measurement(name) for name in AUDIO_MEASUREMENTS}
+        return {name: value for name, value in values.items() if value is not None}
+
 
 AUDIO_MEASUREMENTS: dict[str, str] = {
     "loudness_lufs": "LUFS",

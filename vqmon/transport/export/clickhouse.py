@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from vqmon.core.scores import EXPORTED_MEASURES
-from vqmon.core.types import SIGNALS
+from vqmon.core.types import AUDIO_MEASUREMENTS, SIGNALS
 from vqmon.transport.export.tables import COLUMNS
 
 _HEADING = "-- The public views, with the columns of `vqmon export` (docs/sql.md); NULL where there is no value.\n"
 _SCORE_COLUMNS = ("scorer", "value", "native_value", "p5", "min", "pooling")
-_TEXTS = ("codec", "stage", "reason", "detail", "unscored_reference", "arm")
+_TEXTS = ("codec", "stage", "reason", "detail", "unscored_reference", "unmeasured_audio", "arm")
 _COUNTS = ("width", "height")
 
 
@@ -26,11 +26,13 @@ def clickhouse_views() -> str:
 
 
 def _expression(name: str) -> str:
-    measure = name.removeprefix("reference_")
+    measure, sound = name.removeprefix("reference_"), name.removeprefix("audio_")
     if name in SIGNALS:
         return f"if(mapContains(q.signals, '{name}'), q.signals['{name}'], NULL)"
     if measure != name and measure in EXPORTED_MEASURES:
         return f"if(mapContains(q.reference_values, '{measure}'), q.reference_values['{measure}'], NULL)"
+    if sound != name and sound in AUDIO_MEASUREMENTS:
+        return f"if(mapContains(q.audio_values, '{sound}'), q.audio_values['{sound}'], NULL)"
     if name == "references":
         return "if(empty(q.reference_values), NULL, toJSONString(q.reference_values))"
     if name == "scorer_failures":

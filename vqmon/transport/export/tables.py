@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from vqmon.core.scores import EXPORTED_MEASURES
-from vqmon.core.types import SIGNALS, Outcome, QualityEvent
+from vqmon.core.types import AUDIO_MEASUREMENTS, SIGNALS, Outcome, QualityEvent
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.rows import score_columns
@@ -54,6 +54,8 @@ COLUMNS: Mapping[str, str] = {
     "arm": "the label `arm`: the arm of an experiment",
     "labels": "all labels of the segment and its rendition; in CSV as JSON",
     "scorer_failures": "the scorers that gave no score for the segment, as JSON: name@version -> reason",
+    **{f"audio_{name}": f"sound: {name}{unit and f', {unit}'}" for name, unit in AUDIO_MEASUREMENTS.items()},
+    "unmeasured_audio": "why the sound was not measured, as a code",
 }
 """Every column of Parquet and CSV, in order; columns are only ever added, at the end."""
 
@@ -71,6 +73,7 @@ _FLOAT_COLUMNS = (
     *("bitrate_kbps", "duration_seconds", "value", "native_value", "p5", "min"),
     *_SIGNAL_COLUMNS,
     *_REFERENCE_NUMBERS,
+    *(f"audio_{name}" for name in AUDIO_MEASUREMENTS),
 )
 
 
@@ -123,6 +126,7 @@ def table_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
             | signals
             | _failure_cells(outcome)
             | _reference_cells(outcome)
+            | _audio_cells(outcome)
             | (score_columns(score) if score else {})
         )
 
@@ -153,6 +157,13 @@ def _outcome_cells(outcome: Outcome) -> dict[str, Any]:
 def _failure_cells(event: QualityEvent) -> dict[str, Any]:
     reasons = {failure.scorer: failure.reason for failure in event.scorer_failures}
     return {"scorer_failures": json.dumps(reasons, separators=(",", ":"))} if reasons else {}
+
+
+def _audio_cells(event: QualityEvent) -> dict[str, Any]:
+    measured = event.audio.measurements if event.audio else {}
+    return {f"audio_{name}": value for name, value in measured.items()} | {
+        "unmeasured_audio": event.unmeasured_audio or None
+    }
 
 
 def _reference_cells(event: QualityEvent) -> dict[str, Any]:

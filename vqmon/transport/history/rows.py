@@ -124,6 +124,10 @@ def _event_facts(event: QualityEvent) -> dict[str, Any]:
         facts["reference_confidence"] = event.reference_pairing.confidence
     if event.unscored_reference:
         facts["unscored_reference"] = event.unscored_reference
+    if event.audio is not None:
+        facts["audio"] = event.audio.measurements
+    if event.unmeasured_audio:
+        facts["unmeasured_audio"] = event.unmeasured_audio
     if event.scorer_failures:
         facts["scorer_failures"] = {failure.scorer: failure.reason for failure in event.scorer_failures}
         facts["failed_scorers"] = [_failure_columns(failure) for failure in event.scorer_failures]

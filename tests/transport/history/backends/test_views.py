@@ -83,6 +83,10 @@ QUESTIONS = {
     "first and last sequence": "SELECT rendition, min(sequence), max(sequence) FROM v_scores GROUP BY 1",
     "what a failure says": "SELECT detail, stage FROM v_scores WHERE reason = 'not_found'",
     "segments that a scorer lost": "SELECT arm, count(*) FROM v_scores WHERE scorer_failures IS NOT NULL GROUP BY 1",
+    "loudness and drift of the sound by arm": (
+        "SELECT arm, avg(audio_loudness_lufs), avg(audio_drift_seconds), avg(audio_is_mono) FROM v_scores GROUP BY 1"
+    ),
+    "sound that was not measured": "SELECT unmeasured_audio, count(*) FROM v_scores GROUP BY 1",
     "native values": "SELECT scorer, avg(native_value), avg(p5) FROM v_scores WHERE scorer IS NOT NULL GROUP BY 1",
 }
 
@@ -104,6 +108,8 @@ def outcomes() -> Sequence[Outcome]:
                 references = (psnr,) if k % 2 else ()
                 failures = (factories.scorer_failure(),) if k == 1 else ()
                 event = replace(event, references=references, scorer_failures=failures)
+                sound = factories.audio(loudness_lufs=-23.0 - k, is_mono=k == 2, end_offset_seconds=0.05 if k else None)
+                event = replace(event, unmeasured_audio="no_audio") if k == 5 else replace(event, audio=sound)
                 found.append(replace(event, id=f"{len(found):032x}", segment=segment))
     return found
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from vqmon.core.scores import EXPORTED_MEASURES
-from vqmon.core.types import SIGNALS
+from vqmon.core.types import AUDIO_MEASUREMENTS, SIGNALS
 from vqmon.transport.history.backends.base import Transaction
 
 _VIEWS_VERSION = 1
@@ -269,6 +269,8 @@ def _outcome_columns(dialect: Dialect) -> dict[str, str]:
         "arm": dialect.text("o.facts", "labels", "arm"),
         "labels": dialect.part("o.facts", "labels"),
         "scorer_failures": dialect.part("o.facts", "scorer_failures"),
+        **{f"audio_{name}": dialect.number("o.facts", "audio", name) for name in AUDIO_MEASUREMENTS},
+        "unmeasured_audio": dialect.text("o.facts", "unmeasured_audio"),
         "number": "o.number",
     }
 
