@@ -83,8 +83,9 @@ class Regression(ChartCondition):
     min_impact_minutes: float = 0.0
     # name of that label; "" = minutes alone
     weight_label: str = ""
-    # against "repeats": a passage of content is remembered every so often, and so many of them per series
+    # against "repeats": a passage of content is remembered every so often
     repeat_seconds: float = 60.0
+    # against "repeats": how many passages are remembered per rendition and scorer; the one not seen for longest goes
     repeat_entries: int = 2048
 
     def __post_init__(self) -> None:
