@@ -7,7 +7,6 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 project = "vqmon"
-author = "the authors of vqmon"
 html_title = "vqmon"
 extensions = ["myst_parser"]
 exclude_patterns = ["_build", "generate"]
@@ -23,6 +22,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 smartquotes = False
 html_show_sphinx = False
+html_show_copyright = False
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 nitpicky = True

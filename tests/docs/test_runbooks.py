@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from pipelines.daemon.overload import OVERLOADED_RULE
 from pipelines.fleet.judging import REJECTED_RULE
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.transport.notify.labels import LabelConfig, alert_annotations
@@ -33,7 +34,7 @@ def test_every_shipped_rule_of_vqmon_has_a_runbook() -> None:
     config = LabelConfig(runbook_url=PAGE)
     urls = {
         name: alert_annotations(replace(ALERT, rule=name), config)["runbook_url"]
-        for name in (*rules, REJECTED_RULE, "partition-stopped", "origin-away")
+        for name in (*rules, REJECTED_RULE, OVERLOADED_RULE, "partition-stopped", "origin-away")
     }
 
     assert urls["low-score"] == f"{PAGE}#vqmonlowscore"

@@ -33,10 +33,15 @@ class Score:
 
     # name@version, or name.task@version of a scorer with several tasks
     scorer: str
+    # of the segment, 0..100
     value: float
+    # the same on the scorer's own scale
     native_value: float
+    # fifth percentile over the frames, 0..100
     p5: float
+    # lowest frame, 0..100
     min: float
+    # how frame values were pooled into `value`, e.g. "mean"
     pooling: str
     # one per sampled frame; a scorer of whole clips repeats the value of a clip at each of its frames
     frame_values: tuple[float, ...]

@@ -128,12 +128,19 @@ class Encryption:
 class Rendition:
     """One encoding of a Stream."""
 
+    # the channel or title, as the viewer knows it
     stream_id: str
+    # unique within the stream, e.g. "1080p"
     name: str
+    # px, as announced; None = not known
     width: int | None = None
+    # px, as announced
     height: int | None = None
+    # as announced
     bitrate_kbps: float | None = None
+    # as the playlist writes them (RFC 6381), e.g. "avc1.640028"
     codecs: str | None = None
+    # of all its segments; a segment may override them
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -179,16 +186,23 @@ class Segment:
     rendition: Rendition
     # media sequence number, or any number that rises by one from segment to segment of a rendition
     sequence: int
+    # of its media; in what is published without user part, query and fragment
     url: str
     # time of its first frame on the stream's timeline
     starts_at: datetime
     # as declared by the playlist, 0 when unknown
     duration_seconds: float = 0.0
+    # of `url`; None = all of it
     byte_range: ByteRange | None = None
+    # of the initialization section, if there is one
     init_url: str | None = None
+    # of `init_url`; None = all of it
     init_byte_range: ByteRange | None = None
+    # None = not encrypted
     encryption: Encryption | None = None
+    # whether timestamps, encoding or content do not go on from the segment before
     is_discontinuity: bool = False
+    # its own; those of the rendition hold besides
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     # what the generated pictures were asked to show
     prompt: str = ""
@@ -253,15 +267,23 @@ class Segment:
 class QualityEvent:
     """The verdict on an observed Segment."""
 
+    # the same for the same segment and scorers, also in a replay
     id: str
+    # what was observed
     segment: Segment
+    # by the clock of the machine that observed it
     observed_at: datetime
+    # one per scorer
     scores: tuple[Score, ...]
+    # by name of the signal
     signals: Mapping[str, SignalSummary]
     # presentation times of the sampled frames, seconds after the segment's first frame
     times_seconds: tuple[float, ...]
+    # thumbnails of the first and the last picture (32x18, luma, as hexadecimal digits), by which segments are compared
     edges: tuple[Fingerprint, Fingerprint]
+    # of the decoded track
     media: MediaFacts
+    # what produced the numbers
     provenance: Provenance
     # of scorers on trial: they are published, but no alert rule reads them
     shadow_scores: tuple[Score, ...] = ()
@@ -324,12 +346,17 @@ class QualityEvent:
 class SegmentFailure:
     """A Segment that could not be observed: at which stage, and why."""
 
+    # the same in a replay
     id: str
+    # what could not be observed
     segment: Segment
+    # by the clock of the machine that tried
     observed_at: datetime
+    # where it failed
     stage: Stage
     # a key of errors.REASONS
     reason: str
+    # the same as text for people
     detail: str
 
     def __post_init__(self) -> None:
