@@ -4,31 +4,23 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
 
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.wiring import utc_now
-from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.notifications import QueuedAlert
-from vqmon.core.alerts.state import State, StateKey
-from vqmon.core.timeline import Thumbnails
-from vqmon.core.types import Alert, LaneCursor, Outcome
 from vqmon.errors import StoreError
 from vqmon.flow import NamedTasks
 from vqmon.retry import Backoff, Retries
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
+from vqmon.transport.recovery.spool import HistoryWrite, Spool
 
 log = logging.getLogger("vqmon.history")
 
 _BACKOFF = Backoff(first_seconds=0.5, last_seconds=15.0)
-_OUTCOME_BYTES = 8_000
-"""What an outcome without its thumbnails takes in memory, about."""
-
 _LAST_TRY_SECONDS = 10.0
 """How long a daemon that stops tries to write what waits."""
 
@@ -36,32 +28,13 @@ _LAST_DELAY_SECONDS = 1.0
 """Longest delay between these tries."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryWrite:
-    """What one transaction writes; see `History.publish`."""
-
-    outcomes: Sequence[Outcome] = ()
-    ends: Sequence[StreamEnd] = ()
-    alerts: Sequence[Alert] = ()
-    states: Mapping[StateKey, State | None] = field(default_factory=dict)
-    cursors: Sequence[LaneCursor] = ()
-    # by event id
-    thumbnails: Mapping[str, Thumbnails] = field(default_factory=dict)
-    queued_at: datetime | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        """Roughly what this takes in memory."""
-        pictures = sum(len(picture) for thumbnails in self.thumbnails.values() for _, picture in thumbnails)
-        return pictures + _OUTCOME_BYTES * (len(self.outcomes) + len(self.alerts) + 1)
-
-
 class HistoryWriter:
     """The only writer of a daemon's history.
 
-    A write that fails waits in memory, and every later one behind it, until the history takes them again; meanwhile the
-    daemon goes on, is not ready, and its alerts are delivered from here. When more than `max_waiting_bytes` wait, no
-    more are accepted until there is room, so that the sources stand still and nothing is lost.
+    A write that fails waits in memory and in the spool, and every later one behind it, until the history takes them
+    again; meanwhile the daemon goes on, is not ready, and its alerts are delivered from here. When more than
+    `max_waiting_bytes` wait, no more are accepted until there is room, so that the sources stand still and nothing is
+    lost. What the spool was read to hold of an earlier run is written first.
     """
 
     def __init__(
@@ -72,20 +45,33 @@ class HistoryWriter:
         progress: ProgressTracker,
         max_waiting_bytes: int = 256_000_000,
         backoff: Backoff = _BACKOFF,
+        spool: Spool | None = None,
     ) -> None:
+        left = spool.left if spool else ()
         self._thread = thread
         self._meters = meters
         self._progress = progress
         self._max_waiting_bytes = max_waiting_bytes
         self._retries = Retries(backoff)
-        self._waiting: deque[HistoryWrite] = deque()
-        self._waiting_bytes = 0
-        self._alerts_on_their_way: list[QueuedAlert] = []
+        self._spool = spool
+        # held while the waiting writes and the spool change together
+        self._spool_lock = asyncio.Lock()
+        self._waiting: deque[HistoryWrite] = deque(left)
+        self._waiting_bytes = sum(write.size_bytes for write in left)
+        # how many of the waiting writes are in the spool, from the first on
+        self._spooled = len(left)
+        self._spool_error = ""
+        self._alerts_on_their_way: list[QueuedAlert] = [queued for write in left for queued in _queued_alerts(write)]
         # one write at a time, in the order of their calls
         self._turn = asyncio.Lock()
         self._has_waiting = asyncio.Event()
         self._has_room = asyncio.Event()
         self._is_closing = asyncio.Event()
+        if left:
+            self._progress.problem = f"{len(left)} writes of an earlier run are not in the history yet"
+            self._has_waiting.set()
+            log.warning(**log_event("history.spool_found", file=spool and spool.path, writes=len(left)))
+            self._set_gauges()
 
     @property
     def is_degraded(self) -> bool:
@@ -103,11 +89,7 @@ class HistoryWriter:
                 self._is_closing.set()
                 self._has_waiting.set()
                 await tasks.wait_or_cancel(["waiting writes"], within_seconds=_LAST_TRY_SECONDS)
-        if self._waiting:
-            count = sum(len(write.outcomes) for write in self._waiting)
-            log.error(
-                **log_event("history.given_up", outcomes=count, remedy="they are observed again at the next start")
-            )
+        self._report_left()
 
     async def write(self, write: HistoryWrite) -> None:
         """Write to the history, or keep the write for later when the history cannot be written."""
@@ -116,13 +98,13 @@ class HistoryWriter:
                 self._has_room.clear()
                 await self._has_room.wait()
             if self._waiting:
-                self._keep(write)
+                await self._keep(write)
                 return
             try:
                 await self._publish(write)
             except StoreError as error:
-                self._begin_waiting(error)
-                self._keep(write)
+                self._report_degraded(error)
+                await self._keep(write)
 
     def take_alerts(self) -> Sequence[QueuedAlert]:
         """The alerts of waiting writes that were not taken yet, for delivery without the history."""
@@ -144,21 +126,65 @@ class HistoryWriter:
         )
         self._meters.record("vqmon.publish.duration", time.perf_counter() - started_at)
 
-    def _keep(self, write: HistoryWrite) -> None:
-        self._waiting.append(write)
-        self._waiting_bytes += write.size_bytes
+    async def _keep(self, write: HistoryWrite) -> None:
+        async with self._spool_lock:
+            self._waiting.append(write)
+            self._waiting_bytes += write.size_bytes
+            await self._spool_waiting()
         self._set_gauges()
-        if write.queued_at is not None:
-            self._alerts_on_their_way += [
-                QueuedAlert(alert=alert, opened=alert, queued_at=write.queued_at, changed_at=write.queued_at)
-                for alert in write.alerts
-            ]
+        self._alerts_on_their_way += _queued_alerts(write)
         self._has_waiting.set()
 
-    def _begin_waiting(self, error: StoreError) -> None:
-        self._progress.problem = f"the history cannot be written: {error}"
-        remedy = "free the disk, end the other writer, or restore the file; outcomes wait in memory, alerts are sent"
+    async def _spool_waiting(self) -> None:
+        """Write to the spool what waits and is not there: all of it in order, or it would be of no use."""
+        if self._spool is None:
+            return
+        try:
+            while self._spooled < len(self._waiting):
+                await asyncio.to_thread(self._spool.append, self._waiting[self._spooled])
+                self._spooled += 1
+        except StoreError as error:
+            if not self._spool_error:
+                remedy = "set daemon.state_folder to another disk; what waits is in memory alone, and lost in a kill"
+                log.error(**log_event("history.spool_failed", error=error, remedy=remedy))
+            self._spool_error = str(error)
+        else:
+            self._spool_error = ""
+
+    async def _remove_first(self) -> None:
+        """The history has the first of the waiting writes; after the last one the spool goes before any other write."""
+        async with self._spool_lock:
+            if len(self._waiting) == 1 and self._spool is not None:
+                try:
+                    await asyncio.to_thread(self._spool.clear)
+                except StoreError as error:
+                    log.error(**log_event("history.spool_failed", error=error, remedy="remove the file"))
+                self._spooled = 0
+            self._waiting_bytes -= self._waiting.popleft().size_bytes
+            self._spooled = max(0, self._spooled - 1)
+
+    def _report_left(self) -> None:
+        count = sum(len(write.outcomes) for write in self._waiting)
+        unspooled = sum(len(write.outcomes) for write in list(self._waiting)[self._spooled :])
+        if self._spool is not None and count > unspooled:
+            remedy = "they are written at the next start"
+            log.warning(
+                **log_event("history.spooled", file=self._spool.path, outcomes=count - unspooled, remedy=remedy)
+            )
+        if unspooled:
+            remedy = "they are observed again at the next start"
+            log.error(**log_event("history.given_up", outcomes=unspooled, remedy=remedy))
+        if self._spool is not None:
+            self._spool.close()
+
+    def _report_degraded(self, error: StoreError) -> None:
+        self._progress.problem = self._problem(error)
+        remedy = "free the disk, end the other writer, or restore the file; outcomes wait, alerts are sent"
         log.error(**log_event("history.degraded", error=error, remedy=remedy))
+
+    def _problem(self, error: StoreError) -> str:
+        spool = f"; nor can the spool: {self._spool_error}" if self._spool_error else ""
+        return f"the history cannot be written: {error}{spool}"
 
     async def _write_waiting(self) -> None:
         while True:
@@ -168,11 +194,13 @@ class HistoryWriter:
                 try:
                     await self._publish(self._waiting[0])
                 except StoreError as error:
-                    self._progress.problem = f"the history cannot be written: {error}"
+                    async with self._spool_lock:
+                        await self._spool_waiting()
+                    self._progress.problem = self._problem(error)
                     await self._wait_to_retry()
                     await self._reopen()
                 else:
-                    self._waiting_bytes -= self._waiting.popleft().size_bytes
+                    await self._remove_first()
                     self._retries.reset()
                     self._has_room.set()
                     self._set_gauges()
@@ -203,3 +231,14 @@ class HistoryWriter:
     def _set_gauges(self) -> None:
         self._meters.set("vqmon.history.degraded", int(bool(self._waiting)))
         self._meters.set("vqmon.history.waiting", sum(len(write.outcomes) for write in self._waiting))
+        self._meters.set("vqmon.history.spool", self._spool.size_bytes if self._spool else 0)
+
+
+def _queued_alerts(write: HistoryWrite) -> Sequence[QueuedAlert]:
+    """The alerts of a write for delivery without the history."""
+    if write.queued_at is None:
+        return []
+    return [
+        QueuedAlert(alert=alert, opened=alert, queued_at=write.queued_at, changed_at=write.queued_at)
+        for alert in write.alerts
+    ]

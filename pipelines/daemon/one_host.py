@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pipelines.daemon.deploy_markers import follow_markers
-from pipelines.daemon.history_writer import HistoryWrite, HistoryWriter
+from pipelines.daemon.history_writer import HistoryWriter
 from pipelines.daemon.live_queue import LiveQueue, RenditionSource
 from pipelines.daemon.overload import CHECK_SECONDS, OVERLOADED_RULE, OverloadMonitor
 from pipelines.daemon.reload import SettingsReload
@@ -24,10 +24,10 @@ from pipelines.service.objective import Objective
 from pipelines.service.retention import regular_pruning
 from pipelines.service.wiring import (
     fetch_policy,
-    in_flight_file,
     load_rules,
     open_observer,
     open_sources,
+    state_file,
     utc_now,
 )
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, EndReason, StreamEnd, stream_end
@@ -42,6 +42,7 @@ from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.otlp import span
+from vqmon.transport.recovery.spool import HistoryWrite, Spool
 
 log = logging.getLogger("vqmon.live")
 
@@ -123,15 +124,18 @@ async def _watch(
             open_history_thread(history.location, mode="write", evidence_max_bytes=history.evidence_max_bytes)
         )
         fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
-        sources = open_sources(settings, fetcher=fetcher, history=thread.history, stop=service.stop)
+        spool = Spool(state_file(settings, "spool"), history=history.url)
+        sources = open_sources(settings, fetcher=fetcher, history=thread.history, stop=service.stop, left=spool.read())
         overload = _overload_monitor(thread, service)
         observer = await stack.enter_async_context(
             open_observer(settings, fetcher=fetcher, meters=service.meters, on_stage=overload.record_stage)
         )
         rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
         context = _WatchContext(
-            observer=stack.enter_context(PoisonGuard(observer.observe, in_flight_file(settings), now=utc_now)),
-            sink=await _open_sink(stack, settings, thread, rules=rules, service=service, overload=overload),
+            observer=stack.enter_context(PoisonGuard(observer.observe, state_file(settings, "in-flight"), now=utc_now)),
+            sink=await _open_sink(
+                stack, settings, thread, rules=rules, service=service, overload=overload, spool=spool
+            ),
             running=FairSlots(settings.in_flight),
             overload=overload,
             service=service,
@@ -174,15 +178,23 @@ async def _open_sink(
     rules: Sequence[AlertRule],
     service: Service,
     overload: OverloadMonitor,
+    spool: Spool,
 ) -> "OutcomeSink":
     """Open where outcomes go: the history, with deploy markers read from it and alerts delivered from it."""
-    judge = Judge(rules, states=thread.history.queries.states(), retention=settings.alerts.retention)
+    states = dict(thread.history.queries.states())
+    for key, state in (change for write in spool.left for change in write.states.items()):
+        if state is None:
+            states.pop(key, None)
+        else:
+            states[key] = state
+    judge = Judge(rules, states=states, retention=settings.alerts.retention)
     stack.enter_context(follow_markers(thread, judge))
     writer = HistoryWriter(
         thread,
         meters=service.meters,
         progress=service.progress,
         max_waiting_bytes=settings.history.max_waiting_bytes,
+        spool=spool,
     )
     await stack.enter_async_context(writer.retrying())
     notifier = await stack.enter_async_context(open_notifier(settings, thread, meters=service.meters, waiting=writer))

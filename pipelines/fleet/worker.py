@@ -51,7 +51,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None, on_publis
     """
     # Imported late: decoders and scorers load slowly, and `serve` does without them.
     from pipelines.observe.poison import PoisonGuard
-    from pipelines.service.wiring import fetch_policy, in_flight_file, load_rules, open_observer, utc_now
+    from pipelines.service.wiring import fetch_policy, load_rules, open_observer, state_file, utc_now
     from vqmon.media.fetch.fetcher import Fetcher
 
     async with AsyncExitStack() as stack:
@@ -60,7 +60,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None, on_publis
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
         memory_limit = MediaMemoryLimit(observer.fetch, max_bytes=settings.kafka.max_media_bytes)
         observer = replace(observer, fetch=memory_limit.fetch)
-        guard = stack.enter_context(PoisonGuard(observer.observe, in_flight_file(settings), now=utc_now))
+        guard = stack.enter_context(PoisonGuard(observer.observe, state_file(settings, "in-flight"), now=utc_now))
 
         async def observe(segment: Segment) -> Observation:
             try:

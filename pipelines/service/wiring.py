@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 from urllib.parse import unquote, urlsplit
 
 import vqmon
@@ -44,6 +44,7 @@ from vqmon.settings.sections import (
 )
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History
+from vqmon.transport.recovery.spool import HistoryWrite
 from vqmon.transport.secrets import read_secret
 
 
@@ -332,19 +333,36 @@ def default_file(name: str) -> Path:
     return inside if inside.is_file() else package.parent / "config" / name
 
 
-def in_flight_file(settings: Settings) -> Path:
-    """The file of the segments in flight: in `daemon.state_folder`, else beside the history's file."""
+def state_file(settings: Settings, suffix: Literal["in-flight", "spool"]) -> Path:
+    """A file that outlives the process: in `daemon.state_folder`, else beside the history's file."""
     history = settings.history
     name = "vqmon" if history.url or settings.source.kind == "kafka" else history.path.name
-    return (settings.daemon.state_folder or history.path.parent) / f"{name}.in-flight"
+    return (settings.daemon.state_folder or history.path.parent) / f"{name}.{suffix}"
+
+
+class _SeenSegments:
+    """The keys of the segments that have an outcome, in the history or in what is left for it."""
+
+    def __init__(self, stored: Container[str], left: Sequence[HistoryWrite]) -> None:
+        self._stored = stored
+        self._left = {outcome.segment.key for write in left for outcome in write.outcomes}
+
+    def __contains__(self, segment_key: object) -> bool:
+        return segment_key in self._left or segment_key in self._stored
 
 
 def open_sources(
-    settings: Settings, *, fetcher: Fetcher, history: History, stop: asyncio.Event
+    settings: Settings,
+    *,
+    fetcher: Fetcher,
+    history: History,
+    stop: asyncio.Event,
+    left: Sequence[HistoryWrite] = (),
 ) -> Sequence[tuple[str, PlaylistSource | FolderSource]]:
     """The id and the source of every stream, each going on where the history says that it stopped.
 
-    Streams that share an id are arms of an experiment: the names of their renditions end with `@ARM`.
+    `left` is what the history could not take yet: its cursors are newer. Streams that share an id are arms of an
+    experiment: the names of their renditions end with `@ARM`.
     """
     source = settings.source
     if source.kind == "folder":
@@ -355,10 +373,11 @@ def open_sources(
             stream_id=source.folder_stream_id,
             now=utc_now,
             stop=stop,
-            seen=history.seen_segments(),
+            seen=_SeenSegments(history.seen_segments(), left),
             settle_seconds=source.folder_settle_seconds,
         )
         return [(source.folder_stream_id, folder_source)]
+    cursors = {cursor.lane: cursor for write in left for cursor in write.cursors}
     if not source.streams:
         raise SettingsError("source.streams: nothing to watch; name a stream, or use `vqmon watch URL`")
     return [
@@ -370,7 +389,7 @@ def open_sources(
                 fetcher=fetcher,
                 now=utc_now,
                 stop=stop,
-                resume=history.queries.cursors(stream.id),
+                resume={**history.queries.cursors(stream.id), **cursors},
                 renditions=stream.renditions,
                 start=source.start,
                 stale_after_seconds=source.stale_after_seconds,

@@ -20,6 +20,7 @@ from vqmon.core.types import Outcome, QualityEvent, SegmentFailure
 from vqmon.errors import NoHistoryError, StoreError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.history import open_history
+from vqmon.transport.recovery.spool import Spool
 
 KILLS = 8
 RULES = parse_rules((Path(__file__).parents[2] / "config" / "rules.toml").read_text())
@@ -80,6 +81,36 @@ def test_a_segment_that_kills_the_daemon_at_every_start_is_passed_after_the_seco
 
     assert [daemon.returncode for daemon in daemons] == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert [getattr(outcome, "reason", "") for outcome in outcomes] == ["", "poison", "", ""]
+
+
+def test_what_a_replaced_history_does_not_take_outlives_a_kill(tmp_path: Path) -> None:
+    """The next start writes it, in order, and does not observe it again."""
+    playlist = write_vod(tmp_path / "vod", segments=12)
+    history, spool = tmp_path / "vqmon.db", tmp_path / "other-disk" / "vqmon.db.spool"
+    spool.parent.mkdir()
+    environment = {**os.environ, "VQMON_DAEMON__STATE_FOLDER": str(spool.parent), "VQMON_DECODE__WORKERS": "1"}
+    requests: list[str] = []
+    with serving(playlist.parent, on_request=requests.append) as origin:
+        watch = [sys.executable, "-m", "vqmon", "watch", f"{origin}/vod.m3u8", "--history", str(history)]
+        with subprocess.Popen(watch, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as daemon:
+            assert daemon.stdout is not None
+            daemon.stdout.readline()
+            history.rename(tmp_path / "away.db")
+            history.write_text("no history", encoding="utf-8")
+            while len(Spool(spool).read()) < 2:
+                time.sleep(0.02)
+            daemon.kill()
+            daemon.wait()
+        (tmp_path / "away.db").rename(history)
+        left = [outcome.segment for write in Spool(spool).read() for outcome in write.outcomes]
+        requests.clear()
+        last = subprocess.run(watch, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert last.returncode == 0, last.stderr
+    assert len(left) >= 2
+    assert not any(request.endswith(segment.url.rpartition("/")[2]) for segment in left for request in requests)
+    assert stored_sequences(history, "vod") == list(range(12))
+    assert not spool.exists()
 
 
 @pytest.mark.slow

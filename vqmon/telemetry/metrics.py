@@ -36,6 +36,7 @@ MetricName = Literal[
     "vqmon.publish.duration",
     "vqmon.history.degraded",
     "vqmon.history.waiting",
+    "vqmon.history.spool",
     "vqmon.kafka.lag",
     "vqmon.kafka.lag_time",
     "vqmon.kafka.oldest",
@@ -207,6 +208,9 @@ METRICS: Mapping[MetricName, Metric] = {
     ),
     "vqmon.history.waiting": Metric(
         kind="gauge", unit="{segment}", description="outcomes that wait for a history which cannot be written"
+    ),
+    "vqmon.history.spool": Metric(
+        kind="gauge", unit="By", description="size of the file in which they wait, too; 0 when none wait"
     ),
     "vqmon.kafka.lag": Metric(
         kind="gauge",

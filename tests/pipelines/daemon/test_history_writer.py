@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.daemon.history_writer import HistoryWrite, HistoryWriter
+from pipelines.daemon.history_writer import HistoryWriter
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.notifications import HistoryOutbox
 from tests import factories
@@ -23,6 +23,7 @@ from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends import sqlite
 from vqmon.transport.history.history import open_history
+from vqmon.transport.recovery.spool import HistoryWrite, Spool
 
 OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
 
@@ -30,7 +31,7 @@ OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(
 class Writing:
     """A writer over a real history file."""
 
-    def __init__(self, thread: HistoryThread, *, max_waiting_bytes: int) -> None:
+    def __init__(self, thread: HistoryThread, *, max_waiting_bytes: int, spool: Spool) -> None:
         self.thread = thread
         self.progress = ProgressTracker(lambda: 0.0)
         self.writer = HistoryWriter(
@@ -39,6 +40,7 @@ class Writing:
             progress=self.progress,
             max_waiting_bytes=max_waiting_bytes,
             backoff=Backoff(first_seconds=0.01, last_seconds=0.02),
+            spool=spool,
         )
 
     async def write(self, *sequences: int) -> None:
@@ -51,10 +53,16 @@ class Writing:
         return [outcome.segment.sequence for outcome in outcomes]
 
 
+def spool_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.spool")
+
+
 @asynccontextmanager
 async def writing(path: Path, *, max_waiting_bytes: int = 10_000_000) -> AsyncIterator[Writing]:
     with open_history_thread(path, mode="write") as thread:
-        subject = Writing(thread, max_waiting_bytes=max_waiting_bytes)
+        spool = Spool(spool_of(path))
+        spool.read()
+        subject = Writing(thread, max_waiting_bytes=max_waiting_bytes, spool=spool)
         async with subject.writer.retrying():
             yield subject
 
@@ -187,17 +195,62 @@ async def test_no_more_is_accepted_than_has_room(path: Path) -> None:
         assert daemon.stored == [0, 1, 2, 3]
 
 
-async def test_what_cannot_be_written_at_the_end_is_said(
+async def test_what_waits_outlives_a_restart_in_its_order(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next start observes these segments again, as the history does not have them."""
+    """A second daemon, for which the history is still away, adds to it; the third writes all, once, before its own."""
+    monkeypatch.setattr("pipelines.daemon.history_writer._LAST_TRY_SECONDS", 0.1)
+    async with writing(path) as daemon:
+        await daemon.write(0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with writing(path) as daemon:
+            other.execute("BEGIN IMMEDIATE")
+            await daemon.writer.write(HistoryWrite(alerts=[ALERT], queued_at=START))
+            await daemon.write(1, 2)
+    (record,) = [record for record in caplog.records if record.getMessage() == "history.spooled"]
+    assert record.fields["outcomes"] == 2  # type: ignore[attr-defined]
+    killed_at = spool_of(path).read_bytes()
+    async with writing(path) as daemon:
+        assert daemon.writer.is_degraded
+        assert daemon.progress.problem == "3 writes of an earlier run are not in the history yet"
+        assert [queued.alert for queued in daemon.writer.take_alerts()] == [ALERT]
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await daemon.write(3)
+            assert len(Spool(spool_of(path)).read()) == 4
+        await until(lambda: not daemon.writer.is_degraded)
+        await daemon.write(4)
+        assert daemon.stored == [0, 1, 2, 3, 4]
+        assert not spool_of(path).exists()
+    # as after a kill between the last write and the removal of the spool
+    spool_of(path).write_bytes(killed_at)
+    async with writing(path) as daemon:
+        await until(lambda: not daemon.writer.is_degraded)
+        assert daemon.stored == [0, 1, 2, 3, 4]
+        assert [alert.id for alert in daemon.thread.history.queries.alerts()] == [ALERT.id]
+
+
+async def test_where_the_spool_cannot_be_written_either_outcomes_wait_in_memory(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same full disk. It is said, and so is what the next start observes again; room is used later."""
     monkeypatch.setattr("pipelines.daemon.history_writer._LAST_TRY_SECONDS", 0.1)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with writing(path) as daemon:
             other.execute("BEGIN EXCLUSIVE")
+            spool_of(path).mkdir()
             await daemon.write(0, 1)
-    record = next(record for record in caplog.records if record.getMessage() == "history.given_up")
-    assert record.fields["outcomes"] == 2  # type: ignore[attr-defined]
+            await until(lambda: "nor can the spool" in daemon.progress.problem)
+            spool_of(path).rmdir()
+            await until(lambda: "nor can the spool" not in daemon.progress.problem)
+            assert len(Spool(spool_of(path)).read()) == 2
+            daemon.writer._spool = None
+            daemon.writer._spooled = 0
+            await daemon.write(2)
+    (failed,) = [record for record in caplog.records if record.getMessage() == "history.spool_failed"]
+    assert "set daemon.state_folder to another disk" in failed.fields["remedy"]  # type: ignore[attr-defined]
+    (left,) = [record for record in caplog.records if record.getMessage() == "history.given_up"]
+    assert left.fields["outcomes"] == 3  # type: ignore[attr-defined]
 
 
 async def test_alerts_are_queued_without_the_history_and_once(path: Path) -> None:
