@@ -7,6 +7,8 @@ VENV_DOCS ?= .venv-docs
 BIN := $(VENV)/bin
 MODELS := $(VENV_MODELS)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+DOCKER ?= docker
+RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Tests of single parts, which run in one process per core, the tests of a file together. Whole programs take turns.
 PARTS := tests/core tests/media tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
 PARALLEL := -n auto --dist loadfile
@@ -14,7 +16,7 @@ READY := $(VENV)/ready-$(VERSION)
 READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
 READY_DOCS := $(VENV_DOCS)/ready-$(VERSION)
 
-.PHONY: help install demo test test-models smoke check docs kafka wheel deb bench bench-detectors bench-experiments lock clean
+.PHONY: help install demo test test-models smoke check docs kafka wheel deb image bench bench-detectors bench-experiments lock clean
 
 help:
 	@echo "make install      the environment in .venv; every other target does this too (PYTHON=python3.13 picks the interpreter)"
@@ -27,6 +29,7 @@ help:
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
 	@echo "make wheel        dist/vqmon-VERSION-py3-none-any.whl, with settings, units, dashboards, SQL and schemas inside"
 	@echo "make deb          dist/vqmon_VERSION_ARCH.deb, for the Debian or Ubuntu that it is built on"
+	@echo "make image        the container images vqmon:VERSION and vqmon-demo:VERSION (DOCKER=podman builds them too)"
 	@echo "make bench        speed and memory beside peers, in one run"
 	@echo "make bench-experiments  how often experiments are called wrongly: 4,000 seeded runs each, beside usual practice"
 	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 100 stream-days per shape)"
@@ -87,6 +90,10 @@ wheel: $(READY)
 deb: wheel
 	PIP=$(BIN)/pip packaging/deb/build
 
+image: wheel
+	$(DOCKER) build --target vqmon --tag vqmon:$(RELEASE) .
+	$(DOCKER) build --target demo --tag vqmon-demo:$(RELEASE) .
+
 bench: $(READY)
 	$(BIN)/python -m bench
 
@@ -99,6 +106,7 @@ bench-detectors: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra sql --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --extra postgres --extra otlp -c requirements/dev.txt --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -o requirements/run.txt
+	$(BIN)/uv pip compile pyproject.toml --extra demo -c requirements/dev.txt --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -o requirements/demo.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra models --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/models.txt
 	$(BIN)/uv pip compile --group docs --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/docs.txt
 

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +20,7 @@ _FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 SIZES = {"720p": (1280, 720, 3000), "360p": (640, 360, 900)}
 """Rendition -> width, height, kbit/s."""
 
+CLIP_SECONDS = 24
 GOP_SECONDS = 2
 _FPS = 25
 
@@ -41,25 +42,8 @@ class Packager:
         """Start a rendition's encoder, in place of the one that runs; `before` goes in front of its filters."""
         self.stop(name)
         width, height, _ = SIZES[name]
-        fit = f"{width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2"
-        options = (
-            f"-an -sn -dn -map 0:v:0 -r {_FPS} -c:v libx264 -preset superfast -g {GOP_SECONDS * _FPS} -sc_threshold 0 "
-            f"-vf {before}scale={fit},format=yuv420p "
-            f"-b:v {kbps}k -maxrate {kbps}k -bufsize {kbps}k "
-            f"-f hls -hls_time {GOP_SECONDS} -hls_list_size 8 -hls_delete_threshold 8 "
-            "-hls_flags append_list+omit_endlist+delete_segments+program_date_time+temp_file "
-            f"-hls_segment_filename {name}-%05d.ts {name}.m3u8"
-        )
-        self._encoders[name] = subprocess.Popen(
-            [
-                _FFMPEG,
-                *["-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i"],
-                str(self._clip),
-                *options.split(),
-            ],
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-        )
+        command = encoder_command(self._clip, [(name, (width, height, kbps))], before=before)
+        self._encoders[name] = subprocess.Popen(command, cwd=self._folder, stdin=subprocess.DEVNULL)
 
     def wait(self, *, within_seconds: float = 30.0) -> None:
         """Wait until every rendition has a playlist."""
@@ -80,6 +64,34 @@ class Packager:
                 encoder.wait()
 
 
+def encoder_command(
+    clip: Path,
+    outputs: Sequence[tuple[str, tuple[int, int, int]]],
+    *,
+    before: str = "",
+    start_number_source: str = "generic",
+) -> list[str]:
+    """The ffmpeg that plays a clip in a loop, in real time, into a live HLS playlist per output.
+
+    An output is a name and its (width, height, kbit/s); `before` goes in front of the filters, `start_number_source` is
+    that of ffmpeg's HLS muxer.
+    """
+    command = [_FFMPEG, *["-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i"], str(clip)]
+    for name, (width, height, kbps) in outputs:
+        fit = f"{width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2"
+        options = (
+            f"-an -sn -dn -map 0:v:0 -r {_FPS} -c:v libx264 -preset superfast -g {GOP_SECONDS * _FPS} -sc_threshold 0 "
+            f"-vf {before}scale={fit},format=yuv420p "
+            f"-b:v {kbps}k -maxrate {kbps}k -bufsize {kbps}k "
+            f"-f hls -hls_time {GOP_SECONDS} -hls_list_size 8 -hls_delete_threshold 8 "
+            f"-hls_start_number_source {start_number_source} "
+            "-hls_flags append_list+omit_endlist+delete_segments+program_date_time+temp_file "
+            f"-hls_segment_filename {name}-%05d.ts {name}.m3u8"
+        )
+        command += options.split()
+    return command
+
+
 @contextmanager
 def running_packager(clip: Path, folder: Path) -> Iterator[Packager]:
     packager = Packager(clip, folder)
@@ -91,16 +103,16 @@ def running_packager(clip: Path, folder: Path) -> Iterator[Packager]:
 
 
 @contextmanager
-def serve_folder(folder: Path) -> Iterator[str]:
-    """Serve a folder over HTTP on a free loopback port; yields its address."""
+def serve_folder(folder: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve a folder over HTTP, by default on a free loopback port; yields its address."""
 
     class SilentHandler(SimpleHTTPRequestHandler):
         def log_message(self, *args: Any) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SilentHandler, directory=str(folder))) as server:
+    with ThreadingHTTPServer((host, port), partial(SilentHandler, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://{host}:{server.server_address[1]}"
         server.shutdown()
 
 
@@ -111,7 +123,7 @@ def make_clip(target: Path) -> Path:
     command += ["-r", str(_FPS), "-i", "-", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "14"]
     with subprocess.Popen([*command, "-pix_fmt", "yuv420p", "-y", str(target)], stdin=subprocess.PIPE) as encoder:
         assert encoder.stdin is not None
-        for turn in np.linspace(0, 2 * np.pi, 24 * _FPS, endpoint=False):
+        for turn in np.linspace(0, 2 * np.pi, CLIP_SECONDS * _FPS, endpoint=False):
             x = round((mosaic.shape[1] - 1280) * (0.5 - 0.5 * np.cos(turn)))
             y = round((mosaic.shape[0] - 720) * (0.5 - 0.5 * np.cos(2 * turn)))
             encoder.stdin.write(mosaic[y : y + 720, x : x + 1280].tobytes())
