@@ -3,9 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_MODELS ?= .venv-models
+VENV_FUZZ ?= .venv-fuzz
+VENV_RELEASE ?= .venv-release
 VENV_DOCS ?= .venv-docs
 BIN := $(VENV)/bin
 MODELS := $(VENV_MODELS)/bin
+FUZZ := $(VENV_FUZZ)/bin
+RELEASE_TOOLS := $(VENV_RELEASE)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 DOCKER ?= docker
 RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -14,9 +18,11 @@ PARTS := tests/core tests/media tests/scoring tests/settings tests/transport tes
 PARALLEL := -n auto --dist loadfile
 READY := $(VENV)/ready-$(VERSION)
 READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
+READY_FUZZ := $(VENV_FUZZ)/ready-$(VERSION)
+READY_RELEASE := $(VENV_RELEASE)/ready-$(VERSION)
 READY_DOCS := $(VENV_DOCS)/ready-$(VERSION)
 
-.PHONY: help install demo test test-models smoke check docs kafka wheel deb image bench bench-detectors bench-experiments lock clean
+.PHONY: help install demo test test-models smoke check docs kafka wheel deb image bench bench-detectors bench-experiments fuzz soak sbom audit lock clean
 
 help:
 	@echo "make install      the environment in .venv; every other target does this too (PYTHON=python3.13 picks the interpreter)"
@@ -33,6 +39,10 @@ help:
 	@echo "make bench        speed and memory beside peers, in one run"
 	@echo "make bench-experiments  how often experiments are called wrongly: 4,000 seeded runs each, beside usual practice"
 	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 100 stream-days per shape)"
+	@echo "make fuzz         mutated input for every parser and the decoders, guided by coverage (FUZZ_SECONDS=60, FUZZ_TARGETS=hls)"
+	@echo "make soak         the daemon over SOAK_SEGMENTS=50000 small segments; fails when its memory or handles grow"
+	@echo "make sbom         dist/vqmon.cdx.json: CycloneDX bill of materials, with the native libraries inside wheels"
+	@echo "make audit        known vulnerabilities of the locked requirements, by pip-audit"
 	@echo "make lock         resolve the locked requirements anew"
 
 $(READY): requirements/dev.txt pyproject.toml
@@ -103,11 +113,38 @@ bench-experiments: $(READY)
 bench-detectors: $(READY)
 	$(BIN)/python -m bench.alerts.detectors $(if $(FULL),--full)
 
+$(READY_FUZZ): requirements/dev.txt requirements/fuzz.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV_FUZZ)
+	$(FUZZ)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt -r requirements/fuzz.txt
+	$(FUZZ)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(READY_RELEASE): requirements/release.txt
+	$(PYTHON) -m venv --clear $(VENV_RELEASE)
+	$(RELEASE_TOOLS)/pip install -q --disable-pip-version-check --require-hashes -r requirements/release.txt
+	@touch $@
+
+fuzz: $(READY_FUZZ)
+	$(FUZZ)/python -m tests.fuzz $(FUZZ_TARGETS)
+
+soak: $(READY)
+	$(BIN)/python -m bench.serving.soak
+
+sbom: $(READY) $(READY_RELEASE)
+	@mkdir -p build dist
+	$(RELEASE_TOOLS)/cyclonedx-py requirements requirements/dev.txt --pyproject pyproject.toml --mc-type application --sv 1.6 --of JSON -o build/locked.cdx.json
+	$(BIN)/python -m release.sbom build/locked.cdx.json dist/vqmon.cdx.json
+	$(RELEASE_TOOLS)/python -m release.validate_sbom dist/vqmon.cdx.json
+
+audit: $(READY_RELEASE)
+	$(RELEASE_TOOLS)/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.txt -r requirements/models.txt
+
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra sql --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --extra postgres --extra otlp -c requirements/dev.txt --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -o requirements/run.txt
 	$(BIN)/uv pip compile pyproject.toml --extra demo -c requirements/dev.txt --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -o requirements/demo.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra models --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/models.txt
+	for name in fuzz release; do $(BIN)/uv pip compile requirements/$$name.in --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/$$name.txt; done
 	$(BIN)/uv pip compile --group docs --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/docs.txt
 
 clean:

@@ -32,6 +32,7 @@ _PAGES_OF_FILES = {
     "models/README.md": "model-cards.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "README.md": "index.md",
 }
 """Files outside `docs/` whose text is a page of the site, or which a page stands for."""

@@ -1,0 +1,1 @@
+"""What accompanies a release: the bill of materials."""
