@@ -182,6 +182,9 @@ class ManyCharts:
         high = drop + HIGH_DEVIATIONS * error + drop / np.maximum(since - 1.0, 1.0)
         latest = state["level"][series] - np.median(state["recent"][:, series], axis=0)
         high = np.where(since <= FEW_VALUES, np.maximum(high, latest + error), high)
+        shown = state["level"] - state["average"] + np.sqrt(state["average_square"])
+        is_shorter = np.arange(len(SPANS))[:, None] < index
+        high = np.maximum(high, np.where(is_shorter, shown[:, series], -np.inf).max(axis=0))
         return Opened(series=series, points=drop, low=drop - LOW_DEVIATIONS * error, high=high)
 
     def _errors(self, index: NDArray[np.int64], series: NDArray[np.int64]) -> Numbers:

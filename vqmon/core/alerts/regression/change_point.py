@@ -161,7 +161,8 @@ def estimate_drop(chart: ControlChart, index: int) -> DropEstimate:
 
     The standard error is that of a mean of so many neighbours, as the averages of this series have varied. One value
     from before the change may be among them: the drop may be larger by its share. Of few values more may be: then the
-    interval reaches to the median of the last four as well.
+    interval reaches to the median of the last four as well. It also reaches to what shorter averages show and a
+    deviation of theirs: a series that was a little low before it fell has its change too early.
     """
     average, baseline = chart.averages[index], chart.baseline
     assert baseline is not None
@@ -174,6 +175,8 @@ def estimate_drop(chart: ControlChart, index: int) -> DropEstimate:
     high = drop + HIGH_DEVIATIONS * error + max(drop, 0.0) / max(count - 1.0, 1.0)
     if count <= FEW_VALUES:
         high = max(high, baseline.level - median(chart.recent_values) + error)
+    for shorter in chart.averages[:index]:
+        high = max(high, baseline.level - shorter.value + math.sqrt(shorter.mean_square))
     return DropEstimate(
         average_index=index,
         baseline_level=baseline.level,

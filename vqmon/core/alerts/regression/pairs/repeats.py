@@ -64,18 +64,13 @@ class RepeatMemory:
         """
         key = _key_of(state)
         entries = self._load(key, basis)
-        query = np.array(passage, np.uint64)
-        different_bits = np.bitwise_count(entries["passage"] ^ query).sum(axis=1, dtype=np.int64)
-        ages = np.abs(at - entries["seen_at"].astype(np.float64))
-        different_bits[(entries["seen_at"] == 0) | (ages > _EXPIRE_SECONDS)] = 64 * PASSAGE_PICTURES
-        nearest = int(np.argmin(different_bits)) if len(entries) else 0
-        is_match = len(entries) > 0 and different_bits[nearest] <= MAX_DIFFERENT_BITS
+        nearest = _nearest(entries, passage, at)
         learns = state.alert is None
-        if not is_match:
-            if learns and (not len(entries) or ages.min() >= condition.repeat_seconds):
+        if nearest is None:
+            if learns and _least_age(entries, at) >= condition.repeat_seconds:
                 self._add(key, basis, entries, (tuple(passage), int(at), 1, score), condition.repeat_entries)
             return None
-        if ages[nearest] < _MIN_LAG_SECONDS:
+        if _least_age(entries[nearest : nearest + 1], at) < _MIN_LAG_SECONDS:
             return None
         entry = entries[nearest]
         repeat = Repeat(score=float(entry["score"]), seen_at=float(entry["seen_at"]))
@@ -142,6 +137,25 @@ class RepeatMemory:
         chosen = entries[number * REPEAT_BLOCK_ENTRIES : (number + 1) * REPEAT_BLOCK_ENTRIES]
         packed = b64encode(chosen.tobytes()).decode()
         self._store.save(RepeatBlock(rule=key[0], series=key[1], number=number, basis=basis, entries=packed))
+
+
+def _nearest(entries: NDArray[np.void], passage: Passage, at: float) -> int | None:
+    """Index of the entry that shows the same content as a passage; None when there is none."""
+    hashes = entries["passage"]
+    # One picture rules out nearly all of them.
+    candidates = np.flatnonzero(np.bitwise_count(hashes[:, 0] ^ np.uint64(passage[0])) <= MAX_DIFFERENT_BITS)
+    if not len(candidates):
+        return None
+    different_bits = np.bitwise_count(hashes[candidates] ^ np.array(passage, np.uint64)).sum(axis=1, dtype=np.int64)
+    seen_at = entries["seen_at"][candidates].astype(np.int64)
+    different_bits[(seen_at == 0) | (np.abs(int(at) - seen_at) > _EXPIRE_SECONDS)] = 64 * PASSAGE_PICTURES
+    best = int(np.argmin(different_bits))
+    return int(candidates[best]) if different_bits[best] <= MAX_DIFFERENT_BITS else None
+
+
+def _least_age(entries: NDArray[np.void], at: float) -> float:
+    """Seconds from the moment nearest to this one at which an entry was shown; infinite without entries."""
+    return float(np.abs(at - entries["seen_at"]).min(initial=np.inf))
 
 
 def _key_of(state: RegressionState) -> _Key:
