@@ -122,7 +122,7 @@ def test_the_users_have_the_acls_of_topics_acls_and_no_others(settings: Settings
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_each_pod_is_probed_where_its_command_answers(name: str, settings: Settings) -> None:
-    """On the port of the settings, from outside the pod; pages have /healthz only, for any name of the host."""
+    """On the port of the settings, from outside the pod; pages for any name of the host."""
     container = container_of(name)
     command = container["args"][-1]
     assert container["args"] == ["--config", "/etc/vqmon/vqmon.toml", command]
@@ -135,8 +135,7 @@ def test_each_pod_is_probed_where_its_command_answers(name: str, settings: Setti
         (settings.web.host, settings.web.port) if is_web else (settings.daemon.health_host, settings.daemon.health_port)
     )
     assert place == ("0.0.0.0", port["containerPort"])
-    ready = "/healthz" if is_web else "/readyz"
-    assert [probe["path"] for probe in probes.values()] == ["/healthz", "/healthz", ready]
+    assert [probe["path"] for probe in probes.values()] == ["/healthz", "/healthz", "/readyz"]
     if is_web:
         headers = [probe["httpHeaders"] for probe in probes.values()]
         assert headers == [[{"name": "Host", "value": "localhost"}]] * 3

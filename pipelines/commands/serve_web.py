@@ -8,10 +8,12 @@ import resource
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipelines.experiments.background import BackgroundAnalyses, compare_in_subprocess, running_analyses
@@ -22,9 +24,12 @@ from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import WebAuth, WebLimits, WebSettings
 from vqmon.telemetry.logs import log_event
+from vqmon.telemetry.metrics import Meters
+from vqmon.telemetry.otlp import metric_readers, service_resource
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.reviews import Reviews
+from vqmon.web.api.live_events import Listeners
 from vqmon.web.app import create_app
 from vqmon.web.serving.access import SignIn
 from vqmon.web.serving.limits import RequestLimits
@@ -88,6 +93,8 @@ def open_web_server(settings: Settings, location: HistoryLocation, *, host: str,
     reviews = Reviews(reviews_path(web.reviews, location))
     with open_history(location, mode="read") as history, ExitStack() as stack:
         sockets = _listen(stack, host, port)
+        meters = Meters(PrometheusMetricReader(), *metric_readers(), resource=service_resource(version("vqmon")))
+        stack.callback(meters.close)
         analyses = stack.enter_context(
             running_analyses(_background_analyses(settings.experiments.path, location, reviews))
         )
@@ -100,13 +107,13 @@ def open_web_server(settings: Settings, location: HistoryLocation, *, host: str,
             experiment_results=analyses,
             reviews=reviews,
             allows_votes=web.allow_votes,
+            meters=meters,
             proxies=proxies,
             sign_in=_sign_in(web.auth),
-            max_live=web.limits.live,
-            max_live_per_client=web.limits.live_per_client,
+            listeners=Listeners(total=web.limits.live, per_client=web.limits.live_per_client),
             is_stopping=lambda: server.should_exit,
         )
-        connections = _connection_table(web.limits, proxies)
+        connections = _connection_table(web.limits, proxies, meters)
         limited_app = RequestLimits(
             app,
             connections=connections,
@@ -122,7 +129,7 @@ def _sign_in(auth: WebAuth) -> SignIn | None:
     return SignIn(**auth.model_dump()) if auth.user_header else None
 
 
-def _connection_table(limits: WebLimits, proxies: TrustedProxies) -> ConnectionTable:
+def _connection_table(limits: WebLimits, proxies: TrustedProxies, meters: Meters) -> ConnectionTable:
     return ConnectionTable(
         ConnectionLimits(
             total=limits.connections,
@@ -131,6 +138,7 @@ def _connection_table(limits: WebLimits, proxies: TrustedProxies) -> ConnectionT
             write_seconds=limits.write_seconds,
         ),
         is_proxy=proxies.__contains__,
+        on_drop=lambda reason: meters.count("vqmon.web.connection.dropped", reason=reason),
     )
 
 

@@ -44,11 +44,6 @@ async def test_an_unknown_path_is_a_404_page_with_a_way_back(client: httpx.Async
     assert "Back to the fleet" in await text(client, path, status=404)
 
 
-async def test_healthz_reports_that_the_history_can_be_read(client: httpx.AsyncClient) -> None:
-    """The health check says that the history can be read."""
-    assert (await text(client, "/healthz")).startswith("history at ")
-
-
 @pytest.mark.parametrize("path", EVERY)
 async def test_every_response_has_the_security_headers(client: httpx.AsyncClient, path: str) -> None:
     """Errors and static files included."""

@@ -34,6 +34,11 @@ def sd_notify(state: str, *, address: str | None = None) -> bool:
     return True
 
 
+def metrics_text() -> tuple[str, bytes]:
+    """All metrics of the process as (content type, text) of Prometheus."""
+    return CONTENT_TYPE_LATEST, generate_latest(REGISTRY)
+
+
 class ProgressTracker:
     """Tracks the work in flight; the daemon is alive while none of it is older than `stall_seconds`. Thread-safe."""
 
@@ -152,7 +157,7 @@ class _HealthProtocol(asyncio.Protocol):
             return 405, "text/plain", b"only GET and HEAD are answered\n"
         path, progress = request[1].split("?")[0], self._progress
         if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY)
+            return 200, *metrics_text()
         if path == "/healthz":
             text = f"oldest work {progress.oldest_seconds:.1f} s\n"
             return (200 if progress.is_alive else 503), "text/plain", text.encode()

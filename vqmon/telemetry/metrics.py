@@ -54,6 +54,13 @@ MetricName = Literal[
     "vqmon.record.again",
     "vqmon.origin.closed",
     "vqmon.watchdog.breach",
+    "vqmon.web.request.count",
+    "vqmon.web.request.duration",
+    "vqmon.web.live",
+    "vqmon.web.vote",
+    "vqmon.web.connection.dropped",
+    "vqmon.web.history.readable",
+    "vqmon.web.history.number",
 ]
 
 
@@ -297,6 +304,33 @@ METRICS: Mapping[MetricName, Metric] = {
         unit="{breach}",
         description="time limits exceeded, as seen by the watchdog, by `what`",
         labels=("what",),
+    ),
+    "vqmon.web.request.count": Metric(
+        kind="counter",
+        unit="{request}",
+        description="requests of the pages, by `route`, `method` and `status`",
+        labels=("route", "method", "status"),
+    ),
+    "vqmon.web.request.duration": Metric(
+        kind="histogram",
+        unit="s",
+        description="time until a response was handed to the network, by `route`; without live events",
+        labels=("route",),
+        bucket_bounds=_SECONDS,
+    ),
+    "vqmon.web.live": Metric(kind="gauge", unit="{page}", description="open pages that receive live events"),
+    "vqmon.web.vote": Metric(kind="counter", unit="{vote}", description="votes of blind reviews that were stored"),
+    "vqmon.web.connection.dropped": Metric(
+        kind="counter",
+        unit="{connection}",
+        description="connections dropped or refused at a limit, by `reason` (total, client, slow_request, slow_reader)",
+        labels=("reason",),
+    ),
+    "vqmon.web.history.readable": Metric(
+        kind="gauge", unit="1", description="1 when the history could be read at the last probe or scrape, else 0"
+    ),
+    "vqmon.web.history.number": Metric(
+        kind="gauge", unit="{write}", description="number of the newest write that the pages see"
     ),
 }
 """Labels have low cardinality: never a stream, rendition, segment or address."""

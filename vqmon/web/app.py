@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vqmon.errors import StoreError
+from vqmon.telemetry.metrics import Meters
 from vqmon.web.api import downloads, openapi
 from vqmon.web.api.downloads import CACHE_FOREVER
 from vqmon.web.api.live_events import Listeners, live_events
@@ -26,6 +27,7 @@ from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, review, segment, stream
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
 from vqmon.web.serving.access import Access, SignIn
+from vqmon.web.serving.measurement import Measurement, Probes
 from vqmon.web.serving.proxies import ProxyHeaders, TrustedProxies
 from vqmon.web.serving.root_path import RootPath
 from vqmon.web.site import STATIC, Site, open_templates, threaded_endpoint
@@ -69,10 +71,10 @@ def create_app(
     reviews: ReviewStore | None = None,
     allows_votes: bool = False,
     poll_seconds: float = 1.0,
+    meters: Meters | None = None,
     proxies: TrustedProxies | None = None,
     sign_in: SignIn | None = None,
-    max_live: int = 100,
-    max_live_per_client: int = 20,
+    listeners: Listeners | None = None,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """The application that serves the pages of `history`; `now` is the clock from which ages are computed.
@@ -81,29 +83,29 @@ def create_app(
     subdomains, "*" any host). This stops DNS rebinding: a foreign site cannot make a browser read these pages.
     With a `root_path` such as `/vqmon` all links are below it.
     With `sign_in` only users whom one of the `proxies` has signed in are answered.
-    At most `max_live` pages, and `max_live_per_client` of one address, receive live events at a time.
+    As many pages receive live events at a time as `listeners` allows, by default 100, and 20 of one address.
     A server waits for open responses before it exits, and a stream of live events has no end of its own: it ends when
     `is_stopping` returns True.
     """
+    meters, listeners = meters or Meters(), listeners or Listeners(total=100, per_client=20)
     app = Starlette(
-        routes=_routes(),
+        routes=_routes(Probes(read_tip=history.tip, meters=meters)),
         middleware=[
+            Middleware(Measurement, meters=meters, live_count=lambda: listeners.count),
             Middleware(RootPath, root_path=root_path),
-            Middleware(_SecurityHeadersMiddleware),
-            Middleware(ProxyHeaders, proxies=proxies or TrustedProxies()),
-            Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
-            Middleware(Access, sign_in=sign_in),
+            *_guards(allowed_hosts, proxies=proxies or TrustedProxies(), sign_in=sign_in),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
         ],
         exception_handlers=_ERROR_RESPONSES,
     )
-    app.state.listeners = Listeners(total=max_live, per_client=max_live_per_client)
+    app.state.listeners = listeners
     app.state.site = Site(
         history=history,
         fleet=FleetState(history, now=now),
         experiment_results=experiment_results or NoExperiments(),
         reviews=reviews or NoReviews(),
         allows_votes=allows_votes and reviews is not None,
+        meters=meters,
         now=now,
         templates=open_templates(title),
         root_path=root_path,
@@ -114,7 +116,17 @@ def create_app(
     return app
 
 
-def _routes() -> list[Route | Mount]:
+def _guards(allowed_hosts: Sequence[str], *, proxies: TrustedProxies, sign_in: SignIn | None) -> Sequence[Middleware]:
+    """What decides whether a request is answered."""
+    return (
+        Middleware(_SecurityHeadersMiddleware),
+        Middleware(ProxyHeaders, proxies=proxies),
+        Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
+        Middleware(Access, sign_in=sign_in),
+    )
+
+
+def _routes(probes: Probes) -> list[Route | Mount]:
     blocking = {
         "/": fleet.fleet_page,
         "/streams/{stream_id:path}": stream.stream_page,
@@ -142,20 +154,17 @@ def _routes() -> list[Route | Mount]:
         "/api/segments/{event_id}": downloads.segment_json,
         "/api/alerts": downloads.alerts_json,
         "/api/alerts.csv": downloads.alerts_csv,
-        "/healthz": _healthz,
     }
     return [
         *(Route(path, threaded_endpoint(respond)) for path, respond in blocking.items()),
         Route("/experiments/{name}/{arm}/review", review.submit_vote, methods=["POST"]),
         *openapi.api_routes(),
+        Route("/healthz", probes.healthz),
+        Route("/readyz", probes.readyz),
+        Route("/metrics", probes.metrics),
         Route("/live", live_events, methods=["GET"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-
-
-def _healthz(site: Site, request: Request) -> Response:
-    """Answer `/healthz`: 200 when the history can be read."""
-    return PlainTextResponse(f"history at {site.history.tip()}\n")
 
 
 async def _http_error_response(request: Request, error: Exception) -> Response:

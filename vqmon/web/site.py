@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from vqmon.core.scores import score_band
+from vqmon.telemetry.metrics import Meters
 from vqmon.web.charts.svg import format_number, format_signed
 from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.ports import ExperimentResults, HistoryReader, ReviewStore
@@ -42,6 +43,7 @@ class Site:
     reviews: ReviewStore
     # whether people may vote on the review pages; with sign-in only those who have the role
     allows_votes: bool
+    meters: Meters
     now: Callable[[], datetime]
     templates: Environment
     # path below which all pages are, without a slash at its end; "" = none

@@ -74,11 +74,13 @@ def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(source, 0))
 
 
-def assert_answers(port: int, *paths: str) -> None:
+def answers(port: int, *paths: str) -> list[str]:
     """Each is answered 200, soon: a page that is locked out is not answered at all."""
+    texts = []
     for path in paths:
         with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            answer.read()
+            texts.append(answer.read().decode())
+    return texts
 
 
 LIMITS = WebLimits(connections=120, connections_per_client=60, live=25, live_per_client=20)
@@ -91,7 +93,7 @@ def test_floods_do_not_keep_the_pages_from_others(history: StoredHistory) -> Non
             client = stack.enter_context(connect(port))
             length = b"\r\nContent-Length: 90\r\nHost: localhost\r\n\r\nx" if number % 3 == 0 else b""
             client.sendall(b"POST /experiments/a/b/review HTTP/1.1" + length)
-        assert_answers(port, "/healthz", "/")
+        assert answers(port, "/healthz", "/")
 
         statuses = []
         for source in ("127.0.0.2", "127.0.0.3"):
@@ -101,4 +103,8 @@ def test_floods_do_not_keep_the_pages_from_others(history: StoredHistory) -> Non
                 answer = client.recv(200)
                 statuses.append(re.match(rb"HTTP/1.1 (\d+)", answer)[1].decode())  # type: ignore[index]
         assert statuses == ["200"] * 20 + ["429"] * 10 + ["200"] * 5 + ["503"] * 25
-        assert_answers(port, "/healthz", "/")
+        metrics, *_ = answers(port, "/metrics", "/readyz", "/")
+        assert re.search(r"vqmon_web_live\{.*\} 25\.0", metrics)
+        dropped = re.search(r'vqmon_web_connection_dropped_total\{.*reason="client".*\} (\d+)', metrics)
+        assert dropped
+        assert int(dropped[1]) >= 240

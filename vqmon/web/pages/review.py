@@ -192,6 +192,7 @@ def _record_vote(site: Site, request: Request, form: dict[str, str]) -> Response
     left, right = session.left_and_right(pair)
     choice = {"left": left, "right": right, "tie": "tie"}[form["choice"]]
     site.reviews.store_vote(session.experiment, Vote(pair_id=pair.id, choice=choice, voter=voter, at=site.now()))
+    site.meters.count("vqmon.web.vote")
     return RedirectResponse(session.path, 303)
 
 

@@ -96,7 +96,7 @@ class Access:
         headers = Headers(scope=scope)
         try:
             if self._sign_in is not None and scope["path"] not in _PUBLIC_PATHS:
-                scope = {**scope, "vqmon_user": _user(self._sign_in, scope, headers)}
+                scope["vqmon_user"] = _user(self._sign_in, scope, headers)
             if scope["method"] not in _SAFE_METHODS:
                 _require_own_page(headers, needs_proof="vqmon_user" in scope)
         except HTTPException as refusal:

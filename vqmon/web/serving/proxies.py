@@ -51,7 +51,7 @@ class ProxyHeaders:
         if scope["type"] == "http":
             peer = scope["client"]
             is_from_proxy = peer is not None and peer[0] in self._proxies
-            scope = {**scope, "is_from_proxy": is_from_proxy}
+            scope["is_from_proxy"] = is_from_proxy
             if is_from_proxy:
                 headers = Headers(scope=scope)
                 chain = ",".join(headers.getlist("x-forwarded-for"))

@@ -39,7 +39,7 @@ class RootPath:
             await RedirectResponse(f"{self._root_path}/")(scope, receive, send)
             return
         if path.startswith(f"{self._root_path}/"):
-            scope = {**scope, "path": path.removeprefix(self._root_path)}
+            scope["path"] = path.removeprefix(self._root_path)
         host = Headers(scope=scope).get("host", "")
 
         async def send_below_root(message: Message) -> None:
