@@ -57,6 +57,7 @@ async def score_media(
         items = [_with_prompt(item, prompt) for file in files for item in await _list_segments(file, fetcher)]
         if reference:
             items[:] = await _with_references(items, reference, fetcher)
+        items[:] = _numbered_apart(items)
         on_segment_count(len(items))
         await map_in_order(iterate(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return observations
@@ -137,6 +138,21 @@ def _with_missing_reference(observation: Observation) -> Observation:
 
 def _file_stem(segment: Segment) -> str:
     return Path(urlsplit(segment.url).path).stem
+
+
+def _numbered_apart(items: Sequence[_Item]) -> list[_Item]:
+    """The items; a segment whose address differs from an earlier one in its query alone gets the next free number.
+
+    A segment's key has no query, so that no token is stored.
+    """
+    url_by_key: dict[str, str] = {}
+    numbered: list[_Item] = []
+    for item in items:
+        segment = item.segment if isinstance(item, SegmentFailure) else item
+        while url_by_key.setdefault(segment.key, segment.url) != segment.url:
+            segment = replace(segment, sequence=segment.sequence + 1)
+        numbered.append(replace(item, segment=segment) if isinstance(item, SegmentFailure) else segment)
+    return numbered
 
 
 def _with_prompt(item: _Item, prompt: str) -> _Item:

@@ -17,6 +17,7 @@ from vqmon.cli.main import main
 from vqmon.core.types import Alert, AlertEvidence
 from vqmon.errors import FetchError
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
+from vqmon.transport.history.history import open_history
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -61,6 +62,20 @@ def test_a_file_name_that_is_not_utf8_is_scored(tmp_path: Path) -> None:
     events = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     names = [event["data"]["segment"]["rendition"]["stream_id"] for event in events]
     assert sorted(names) == ["caf\\xe9.ts", "plain.ts"]
+
+
+def test_addresses_that_differ_in_their_query_alone_are_segments_of_their_own(tmp_path: Path) -> None:
+    """Their keys hold no query; the same address twice is the same segment."""
+    (tmp_path / "a.ts").write_bytes(clip(*x264(), size="192x108", seconds=1))
+    url = (tmp_path / "a.ts").as_uri()
+    result = vqmon("score", "--json", f"{url}?id=1", f"{url}?id=2", f"{url}?id=1", "--history", "h.db")
+    assert result.exit_code == 0, result.output
+    events = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    first, second, third = (event["id"] for event in events)
+    assert first == third != second
+    assert "id=" not in result.stdout
+    with open_history(tmp_path / "h.db", mode="read") as history:
+        assert {outcome.id for outcome in history.documents.outcomes_in_write_order()} == {first, second}
 
 
 def test_a_folder_without_files_is_unscored(tmp_path: Path) -> None:
