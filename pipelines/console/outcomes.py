@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from vqmon.core.frames import UNMEASURED_AUDIO
 from vqmon.core.scores import score_band
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable
@@ -147,7 +148,17 @@ def _picture(event: QualityEvent) -> str:
     facts = [f"{media.codec} {media.width}x{media.height} {length}"]
     if media.tone_mapping:
         facts.append(f"HDR by {media.tone_mapping}")
-    return ", ".join([*facts, *_notable(event), *_references(event)])
+    return ", ".join([*facts, *_notable(event), *_references(event), *_sound(event)])
+
+
+def _sound(event: QualityEvent) -> list[str]:
+    """Loudness and silence, or why they were not measured; nothing when that was not asked for."""
+    audio = event.audio
+    if audio is None:
+        return [f"sound: {UNMEASURED_AUDIO[event.unmeasured_audio]}"] if event.unmeasured_audio else []
+    loudness = "silent" if audio.loudness_lufs is None else f"{audio.loudness_lufs:.1f} LUFS"
+    is_partly_silent = audio.silent_share > 0 and audio.loudness_lufs is not None
+    return [f"sound {loudness}", *([f"silent {audio.silent_share:.0%}"] if is_partly_silent else [])]
 
 
 def _references(event: QualityEvent) -> list[str]:

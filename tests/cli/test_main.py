@@ -1,5 +1,6 @@
-"""What the command says by its exit code."""
+"""What the command says by its exit code, and what it makes of the shell that starts it."""
 
+import signal
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -25,3 +26,14 @@ def test_a_history_that_fails_is_no_wrong_setting(tmp_path: Path) -> None:
         run = CliRunner().invoke(main, ["export", "--history", str(history), str(file), "--format", "csv"])
         assert run.exit_code == code, (history, file, run.output)
     assert "4 the history" in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_child_processes_are_waited_for_where_the_shell_ignores_their_ends() -> None:
+    """`trap "" CHLD` is inherited: the exit codes of decoder and encoder processes would be lost."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        run = CliRunner().invoke(main, ["plan", "--difference", "1", "--sd", "5"])
+        assert run.exit_code == 0, run.output
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import START
-from vqmon.core.alerts.rules import Match
+from vqmon.core.alerts.rules import CONDITIONS, Match
 from vqmon.errors import SettingsError
 from vqmon.settings.rules_file import parse_rules
 
@@ -20,6 +20,13 @@ def test_the_rules_that_come_with_vqmon() -> None:
     assert {rule.condition.kind for rule in DEFAULTS} == kinds
     assert {rule.severity for rule in DEFAULTS} == {"page", "ticket"}
     assert parse_rules(DEFAULT_FILE.read_text(), scorers=["lite@1"]) == DEFAULTS
+
+
+def test_the_head_of_the_rules_file_names_every_kind() -> None:
+    """In the file that people copy their rules from."""
+    (line,) = (line for line in DEFAULT_FILE.read_text().splitlines() if line.startswith("#   kind "))
+    listed = line.removeprefix("#   kind").replace(" or ", ", ").split(", ")
+    assert {kind.strip() for kind in listed} == set(CONDITIONS)
 
 
 FLOOR = '[rules.low]\nkind = "floor"\nscorer = "lite"\nbelow = 40\nrecover_above = 45\n'

@@ -1,6 +1,7 @@
 """The `vqmon` command: its group, and the commands that run, watch, score, serve and check."""
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -77,6 +78,8 @@ def main(ctx: click.Context, config: Path | None) -> None:
     4 the history cannot be opened, read or written.
     """
     ctx.obj = config
+    # a shell that ignores the ends of its children leaves that to us: exit codes of decoders would be lost
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @main.command()

@@ -50,7 +50,7 @@ def _document(source: list[str], fetch: list[str]) -> str:
     heading = (
         "# Written by `vqmon init`. Every setting with its default: config/vqmon.toml, which `vqmon files DIR` writes."
     )
-    tables = {"source": source, "fetch": fetch, "history": ['path = "history.db"']}
+    tables = {"source": source, "fetch": fetch, "history": ['path = "vqmon.db"']}
     return "\n\n".join([heading, *("\n".join([f"[{name}]", *lines]) for name, lines in tables.items() if lines)]) + "\n"
 
 

@@ -28,6 +28,22 @@ def test_a_still_picture_has_no_length() -> None:
     assert list(table.columns[-1].cells) == ["jpeg 1920x1080 still", "h264 1920x1080 4.0 s"]
 
 
+def test_the_table_has_the_sound_where_it_was_measured() -> None:
+    """Loudness, and silence if there is any; or why there is none; nothing without [audio]."""
+    events = [
+        replace(factories.event(), audio=factories.audio(loudness_lufs=-23.04, silent_share=0.0)),
+        replace(factories.event(), audio=factories.audio(loudness_lufs=-31.0, silent_share=0.25)),
+        replace(factories.event(), audio=factories.audio(loudness_lufs=None, silent_share=1.0)),
+        replace(factories.event(), unmeasured_audio="no_audio"),
+        factories.event(),
+    ]
+    cells = outcomes.outcomes_table(events).columns[-1].cells
+    pictures = [str(cell).removeprefix("h264 1920x1080 4.0 s") for cell in cells]
+    assert pictures[:3] == [", sound -23.0 LUFS", ", sound -31.0 LUFS, silent 25%", ", sound silent"]
+    assert pictures[3] == ", sound: the segment has no sound track"
+    assert pictures[4] == ""
+
+
 def test_a_scorer_that_failed_is_named_beside_the_scores() -> None:
     """In the table a row of its own, and in a line its reason."""
     event = replace(factories.event(), scorer_failures=(factories.scorer_failure(),))

@@ -36,6 +36,8 @@ async def get(client: httpx.AsyncClient, path: str, *, status: int = 200) -> Any
         ("/outcomes?since=0&until=2026-11-20", 400, "order of writing"),
         ("/outcomes?since=0&label=arm", 400, "KEY:VALUE"),
         ("/outcomes?stream=x&since=yesterday", 400, "ISO 8601"),
+        ("/outcomes?stream=x&since=-1", 400, "or a number: 0, or the `number` of an outcome"),
+        ("/alerts?since=yesterday", 400, "ISO 8601"),
         ("/renditions?sort=beauty", 400, "Give one of"),
         ("/outcomes/none", 404, "older than"),
         ("/alerts/none", 404, "/api/v1/alerts"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from tests import factories
 from tests.web import seed
 from vqmon.core.types import ReferenceScore
+from vqmon.web.model.heat_maps import worst_frame
 from vqmon.web.pages.scores import ScoredFile, render_scores
 
 
@@ -21,6 +22,21 @@ def test_the_report_shows_where_and_when() -> None:
     many = render_scores([scored] * 100, title="vqmon", now=factories.START)
     assert many.count('<li id="frame-') == 100
     assert 'id="frame-99-1"' in many
+
+
+def test_the_worst_frame_is_the_one_with_the_lowest_value() -> None:
+    """As the column beside it says, also when a heat map finds more lost in another frame; maps decide among equals."""
+    values = (70.0, 80.0, 41.0, 75.0)
+    maps = (seed.half_lost("detail", frames=4, lost=(1,)),)
+    event = replace(factories.event(duration_seconds=4.0, score=41.0, frame_values=values), heat_maps=maps)
+    assert worst_frame(event) == 2
+    assert worst_frame(replace(factories.event(duration_seconds=4.0), heat_maps=maps)) == 1
+    assert worst_frame(replace(event, heat_maps=())) == 2
+    thumbnails = [(float(number), b"\xff\xd8\xff%d" % number) for number in range(4)]
+    text = render_scores([ScoredFile(outcome=event, thumbnails=thumbnails)], title="vqmon", now=factories.START)
+    row = text.split("<tbody>")[1].split("</tbody>")[0]
+    assert "Frame at 2.00 s" in row
+    assert '<td class="num">41.0</td>\n' in row
 
 
 def test_a_row_has_the_reference_measures_or_why_there_are_none() -> None:

@@ -154,7 +154,12 @@ def _parse_moment(parameter: Parameter, text: str) -> datetime:
 def _parse_position(parameter: Parameter, text: str) -> datetime | int:
     if text.isascii() and text.isdecimal() and len(text) < 19:
         return int(text)
-    return _parse_moment(parameter, text)
+    try:
+        return _parse_moment(parameter, text)
+    except ApiError as error:
+        message = f"{parameter.name}={text[:40]!r} is neither a moment nor a number."
+        remedy = "Write a moment as ISO 8601, e.g. 2026-11-20T14:30:00Z, or a number: 0, or the `number` of an outcome."
+        raise ApiError(400, message, remedy=remedy) from error
 
 
 def _parse_label(parameter: Parameter, text: str) -> tuple[str, str]:

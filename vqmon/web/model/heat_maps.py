@@ -102,14 +102,20 @@ def timeline(event: QualityEvent, choices: Sequence[MapChoice]) -> list[_Timelin
     ]
 
 
-def worst_located_frame(event: QualityEvent) -> int:
-    """Index of the frame that loses most by the first heat map, else of the lowest frame value of the first scorer."""
-    if event.heat_maps:
-        choices = map_choices(event.heat_maps)
-        first = next(heat_map for heat_map in event.heat_maps if heat_map.measure == choices[0].measure)
-        return int(np.argmax(first.means))
-    values = event.scores[0].frame_values if event.scores else ()
-    return values.index(min(values)) if values else 0
+def worst_frame(event: QualityEvent) -> int:
+    """Index of the frame with the lowest value of the first scorer, unless that gives values per clip.
+
+    Of equal ones the one that loses most by the first heat map.
+    """
+    count = len(event.times_seconds)
+    values: Sequence[float] = event.scores[0].frame_values if event.scores else ()
+    choices = map_choices(event.heat_maps)
+    losses: Sequence[float] = next(
+        (heat_map.means for heat_map in event.heat_maps if heat_map.measure == choices[0].measure), ()
+    )
+    values = values if len(values) == count else [0.0] * count
+    losses = losses if len(losses) == count else [0.0] * count
+    return min(range(count), key=lambda index: (values[index], -losses[index]), default=0)
 
 
 def _moment(

@@ -8,12 +8,12 @@ from datetime import datetime
 from markupsafe import Markup
 
 from vqmon.core.types import Outcome, QualityEvent
-from vqmon.web.model.heat_maps import MapChoice, MapLayer, map_choices, map_layers, timeline, worst_located_frame
+from vqmon.web.model.heat_maps import MapChoice, MapLayer, map_choices, map_layers, timeline, worst_frame
 from vqmon.web.site import STATIC, open_templates
 
 _NOTABLE_SIGNAL = 0.5
 _MAX_PICTURES = 300
-"""Of the whole report: with more sampled frames, only the one that loses most of each segment is shown."""
+"""Of the whole report: with more sampled frames, only the worst one of each segment is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def _row(item: ScoredFile, maps: Sequence[MapChoice], *, shows_all: bool) -> dic
     outcome = item.outcome
     if not isinstance(outcome, QualityEvent):
         return {"outcome": outcome, "is_scored": False, "signals": []}
-    worst = worst_located_frame(outcome)
+    worst = worst_frame(outcome)
     signals = sorted(outcome.signals.items(), key=lambda signal: -signal[1].mean)
     return {
         "outcome": outcome,

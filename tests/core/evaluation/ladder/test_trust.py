@@ -92,6 +92,19 @@ def test_a_scorer_that_hardly_reacts_is_not_trusted() -> None:
     assert judged.findings[0].reason == "it tells only 0 of 36 pairs apart by more than 2 points"
 
 
+def test_a_curve_within_the_tolerance_leaves_rates_undecided() -> None:
+    """At 480 lines all scores lie within 1.5 points and fall with the rate; elsewhere they follow the truth."""
+    judged = verdict(
+        make_ladder(lambda codec, lines, crf: truth(codec, lines, crf) if lines > 480 else 40 + (crf - 20) / 14)
+    )
+    assert answers(judged)["rates"] == "unclear"
+    assert (
+        "Whether lite@1 can be used to compare rates is not clear: on 2 of 6 curves its scores span no more than "
+        "the 2 points that are taken for equal (av1 480p: 1.5)."
+    ) in [statement.text for statement in judged.statements]
+    assert not any("can be trusted" in statement.text for statement in judged.statements)
+
+
 def test_a_scorer_that_likes_a_codec_must_not_compare_codecs() -> None:
     """It gives the codec that saves rate 25 points less."""
     judged = verdict(make_ladder(lambda codec, lines, crf: truth(codec, lines, crf) - 25 * (codec == "av1")))

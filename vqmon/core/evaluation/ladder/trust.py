@@ -6,7 +6,7 @@ the worse one of a settled pair above the better one by more than a tolerance mu
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from vqmon.core.evaluation.correlations import spearman
 from vqmon.core.evaluation.ladder.curves import BdRate, Inversion, bd_rates
 from vqmon.core.evaluation.ladder.encodes import AlteredForm, Encode, Ladder, Subject
+from vqmon.plurals import plural
 
 Use = Literal["rates", "sizes", "codecs", "sharpening", "noise"]
 Answer = Literal["yes", "no", "unclear"]
@@ -208,11 +209,29 @@ class _Judge:
             if all(_difference(measure, pair) >= 0 for measure in self._ladder.measures)
         ]
         count = f"all {len(curves)} curves" if len(curves) > 1 else "the only curve"
-        return self._finding(
+        finding = self._finding(
             "rates",
             pairs,
             right=f"its scores rise with the rate on {count}",
             unsettled="the reference measures do not rise with the rate",
+        )
+        flat = self._flat_curve(curves)
+        return replace(finding, answer="unclear", reason=flat) if finding.answer == "yes" and flat else finding
+
+    def _flat_curve(self, curves: Sequence[Sequence[Encode]]) -> str:
+        """On which curves all scores are equal within the tolerance, so that their order says nothing; "" for none."""
+        spans = []
+        for encodes in curves:
+            values = [self._scorer.quality(encode.values[self._scorer.name]) for encode in encodes]
+            spans.append((max(values) - min(values), f"{encodes[0].codec} {encodes[0].lines}p"))
+        flat = [span for span in spans if span[0] <= self._tolerance]
+        if not flat:
+            return ""
+        points, name = min(flat)
+        count = f"{len(flat)} of {plural(len(curves), 'curve')}" if len(curves) > 1 else "the only curve"
+        return (
+            f"on {count} its scores span no more than the {self._tolerance:g} points that are taken for equal "
+            f"({name}: {points:.1f})"
         )
 
     def _sizes(self) -> Finding:
