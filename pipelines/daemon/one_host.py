@@ -6,21 +6,22 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from pipelines.daemon.deploy_markers import follow_markers
 from pipelines.daemon.history_writer import HistoryWriter
 from pipelines.daemon.live_queue import LiveQueue, RenditionSource
 from pipelines.daemon.overload import CHECK_SECONDS, OVERLOADED_RULE, OverloadMonitor
-from pipelines.daemon.reload import SettingsReload
 from pipelines.daemon.stream_ends import publish_requested_ends
 from pipelines.observe.observer import Observation
 from pipelines.observe.poison import PoisonGuard
 from pipelines.observe.scoring_tiers import RecordStage
 from pipelines.service.history_thread import HistoryThread, open_history_thread
-from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service, release_signals
+from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service
 from pipelines.service.notifications import AlertNotifier, open_notifier
 from pipelines.service.objective import Objective
+from pipelines.service.reload import SettingsReload, serve_reloading, stop_when_signalled
 from pipelines.service.retention import regular_pruning
 from pipelines.service.wiring import (
     fetch_policy,
@@ -36,7 +37,7 @@ from vqmon.core.alerts.notifications import OWN_STREAM
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, Segment, SegmentFailure, failure_from_error
-from vqmon.errors import SegmentError, VqmonError
+from vqmon.errors import SegmentError
 from vqmon.flow import FairSlots, NamedTasks, map_in_order, run_concurrently, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
@@ -88,34 +89,26 @@ async def run(
     is left to the next start. With `load`, SIGHUP does the same and then goes on with the settings that it returns:
     streams, rules, scorers, all but those of the health port and the log. Wrong ones are logged and change nothing.
     """
-    ends_at = None if for_seconds is None else time.monotonic() + for_seconds
     with open_service(settings.daemon) as service:
-        reload = None if load is None else SettingsReload(settings, load=load, progress=service.progress)
-        try:
-            while True:
-                seconds_left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
-                # the sources of each turn stop by themselves
-                turn = replace(service, stop=asyncio.Event())
-                try:
-                    await _watch(reload.settings if reload else settings, turn, seconds_left, on_publish, reload)
-                except VqmonError as error:
-                    if reload is None or not reload.fall_back(error):
-                        raise
-                    continue
-                if service.ending.is_set() or reload is None or not reload.apply():
-                    break
-        finally:
-            if reload is not None:
-                release_signals()
+        await serve_reloading(
+            settings,
+            partial(_watch, on_publish=on_publish),
+            service=service,
+            for_seconds=for_seconds,
+            load=load,
+            # what waits for a history that cannot be written is in memory alone when the spool cannot be either
+            hindrance=lambda: service.progress.problem,
+        )
     log.info(**log_event("daemon.stopped"))
 
 
 async def _watch(
     settings: Settings,
     service: Service,
+    *,
     for_seconds: float | None,
-    on_publish: OnPublish | None,
     reload: SettingsReload | None,
+    on_publish: OnPublish | None,
 ) -> None:
     """Watch until a stop or a reload. Parts open in the order in which a segment passes them, and close in reverse."""
     daemon, history = settings.daemon, settings.history
@@ -154,8 +147,7 @@ async def _watch(
             log.info(**log_event("daemon.ready", streams=len(sources), in_flight=settings.in_flight))
             if reload is not None:
                 reload.prove()
-                if reload.is_requested or service.ending.is_set():
-                    service.stop.set()
+            stop_when_signalled(service, reload)
             await _watch_all(sources, context, thread)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from pipelines.service.brokers import (
 )
 from pipelines.service.lifecycle import OnPublish, Service, call_every, counting_callback, open_service
 from pipelines.service.objective import Objective
+from pipelines.service.reload import SettingsReload, serve_reloading, stop_when_signalled
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Segment
 from vqmon.flow import NamedTasks, run_concurrently
@@ -44,18 +45,40 @@ _POLL_GRACE_SECONDS = 60.0
 """How much longer than a rebalance polling may stand still before the watchdog ends the process."""
 
 
-async def run(settings: Settings, *, for_seconds: float | None = None, on_publish: OnPublish | None = None) -> None:
+async def run(
+    settings: Settings,
+    *,
+    for_seconds: float | None = None,
+    on_publish: OnPublish | None = None,
+    load: Callable[[], Settings] | None = None,
+) -> None:
     """Work for the group until SIGTERM, SIGINT or `for_seconds`.
 
     On a stop nothing more is read, what is in flight is finished and written, and the partitions go to other workers.
+    With `load`, SIGHUP does the same, and then joins the group again with the settings and rules that it returns.
     """
+    with open_service(settings.daemon) as service:
+        await serve_reloading(
+            settings, partial(_work, on_publish=on_publish), service=service, for_seconds=for_seconds, load=load
+        )
+    log.info(**log_event("daemon.stopped"))
+
+
+async def _work(
+    settings: Settings,
+    service: Service,
+    *,
+    for_seconds: float | None,
+    reload: SettingsReload | None,
+    on_publish: OnPublish | None,
+) -> None:
+    """Open decoders and scorers, and work until a stop or a reload."""
     # Imported late: decoders and scorers load slowly, and `serve` does without them.
     from pipelines.observe.poison import PoisonGuard
     from pipelines.service.wiring import fetch_policy, load_rules, open_observer, state_file, utc_now
     from vqmon.media.fetch.fetcher import Fetcher
 
     async with AsyncExitStack() as stack:
-        service = stack.enter_context(open_service(settings.daemon))
         fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
         memory_limit = MediaMemoryLimit(observer.fetch, max_bytes=settings.kafka.max_media_bytes)
@@ -84,6 +107,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None, on_publis
             rules=load_rules(settings),
             on_publish=on_publish,
             for_seconds=for_seconds,
+            reload=reload,
         )
 
 
@@ -95,6 +119,7 @@ async def serve(
     rules: Sequence[AlertRule],
     on_publish: OnPublish | None = None,
     for_seconds: float | None = None,
+    reload: SettingsReload | None = None,
 ) -> None:
     """Run a worker that observes segments with `observe`."""
     kafka = settings.kafka
@@ -108,11 +133,22 @@ async def serve(
         call_every(_BEAT_SECONDS, beat.beat),
         _watchdog(beat, monitor, service, max_poll_seconds=kafka.rebalance_seconds + _POLL_GRACE_SECONDS),
     ):
-        async with service.serving(for_seconds=for_seconds, drain_seconds=drain_seconds):
+        async with service.serving(
+            for_seconds=for_seconds,
+            drain_seconds=drain_seconds,
+            request_reload=reload.request if reload else None,
+        ):
+            stop_when_signalled(service, reload)
             await _run_members(
-                settings, service, connection, monitor=monitor, observe=observe, rules=rules, on_publish=on_publish
+                settings,
+                service,
+                connection,
+                monitor=monitor,
+                observe=observe,
+                rules=rules,
+                on_publish=on_publish,
+                reload=reload,
             )
-    log.info(**log_event("daemon.stopped"))
 
 
 async def _run_members(
@@ -124,6 +160,7 @@ async def _run_members(
     observe: Observe,
     rules: Sequence[AlertRule],
     on_publish: OnPublish | None,
+    reload: SettingsReload | None,
 ) -> None:
     """Wait for the topics, then be a member of the group of each subscribed topic until the stop."""
     kafka, stop = settings.kafka, service.stop
@@ -144,6 +181,8 @@ async def _run_members(
         ),
     )
     contexts = subscriptions.contexts(observe)
+    if reload is not None:
+        reload.prove()
     async with NamedTasks() as measurements:
         for topic in contexts:
             work = monitor.measure_topic(topic, partial(subscriptions.open_lag_reader, topic))

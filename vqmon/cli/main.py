@@ -32,7 +32,7 @@ from vqmon.cli.kafka import publish, record, tail, topics
 from vqmon.cli.ladder import ladder
 from vqmon.cli.scorers import models, scorers
 from vqmon.core.types import Alert, Outcome
-from vqmon.errors import StoreError, VqmonError
+from vqmon.errors import SettingsError, StoreError, VqmonError
 from vqmon.settings.load import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -89,16 +89,25 @@ def run(config: Path | None, for_seconds: float | None) -> None:
     """Run the daemon until SIGTERM.
 
     It watches the streams of the settings or, with source.kind = "kafka", is a worker of a Kafka consumer group. SIGHUP
-    makes it go on with new settings and rules, without losing a segment; not with Kafka.
+    makes it go on with new settings and rules, without losing a segment.
     """
     from pipelines.daemon import one_host
     from pipelines.fleet import worker
 
     settings = open_settings(config)
-    if settings.source.kind == "kafka":
-        asyncio.run(worker.run(settings, for_seconds=for_seconds))
-    else:
-        asyncio.run(one_host.run(settings, for_seconds=for_seconds, load=lambda: load_settings(config)))
+    serve = worker.run if settings.source.kind == "kafka" else one_host.run
+    asyncio.run(serve(settings, for_seconds=for_seconds, load=lambda: _reload_settings(settings, config)))
+
+
+def _reload_settings(current: Settings, config: Path | None) -> Settings:
+    """The settings as they are now, with rules that load; raises SettingsError for those that need a restart."""
+    from pipelines.service.wiring import load_rules
+
+    settings = load_settings(config)
+    if (settings.source.kind == "kafka") != (current.source.kind == "kafka"):
+        raise SettingsError("source.kind: a daemon on one host becomes a worker over Kafka, or back, only by a restart")
+    load_rules(settings)
+    return settings
 
 
 @main.command()

@@ -197,6 +197,22 @@ async def test_sigterm_drains_and_hands_over(stage: Stage) -> None:
     assert len(seen) == len(set(seen)) == count
 
 
+async def test_reloads_lose_and_double_nothing(stage: Stage) -> None:
+    """SIGHUP after SIGHUP at two workers: each drains, writes, joins again and goes on; none of them ends."""
+    workers = [stage.worker(most_seconds=0.3), stage.worker(most_seconds=0.3)]
+    count = await stage.put(6, 60)
+    await until(stage.outcomes(10), seconds=60)
+    for number in range(8):
+        workers[number % 2].signal(signal.SIGHUP)
+        await asyncio.sleep(0.4)
+    await until(stage.outcomes(count), seconds=90)
+    seen = await stage.inputs_seen()
+    assert len(seen) == len(set(seen)) == count
+    for worker in workers:
+        assert worker.is_alive
+        assert "daemon.reloading" in worker.log.read_text(encoding="utf-8")
+
+
 async def test_segments_of_a_dead_origin_hold_back_no_other_stream(stage: Stage) -> None:
     """The healthy streams of the partition go on at once, the dead one is `origin_away` after its wait, also when the
     worker is replaced meanwhile: one outcome each, in the order of each stream.

@@ -7,11 +7,13 @@ import asyncio
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from pipelines.fleet.origin_backoff import OriginBackoff
 from pipelines.fleet.worker import serve
 from pipelines.service.lifecycle import Service
+from pipelines.service.reload import SettingsReload, serve_reloading
 from tests.acceptance.kafka.observers import SlowObserver
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
@@ -24,9 +26,28 @@ RULES = Path(__file__).parents[3] / "config" / "rules.toml"
 
 
 async def main(kafka: dict[str, object], most_seconds: float, seed: int) -> None:
-    """Work until SIGTERM."""
+    """Work until SIGTERM; SIGHUP reloads."""
     settings = Settings(kafka=KafkaSettings.model_validate(kafka))
     service = Service(meters=Meters(), progress=ProgressTracker(time.monotonic))
+    await serve_reloading(
+        settings,
+        partial(work, most_seconds=most_seconds, seed=seed),
+        service=service,
+        for_seconds=None,
+        load=lambda: settings,
+    )
+
+
+async def work(
+    settings: Settings,
+    service: Service,
+    *,
+    for_seconds: float | None,
+    reload: SettingsReload | None,
+    most_seconds: float,
+    seed: int,
+) -> None:
+    """Work with an observer that is as slow as was asked."""
     backoff = OriginBackoff(
         SlowObserver(most_seconds=most_seconds, seed=seed),
         slots=1000,
@@ -41,6 +62,8 @@ async def main(kafka: dict[str, object], most_seconds: float, seed: int) -> None
         service,
         observe=backoff.observe,
         rules=parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES)),
+        for_seconds=for_seconds,
+        reload=reload,
     )
 
 
