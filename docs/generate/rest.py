@@ -1,12 +1,14 @@
 """The page of the REST API: every operation with its parameters and answer, from the code's own list."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import get_args, get_origin
 
 from pydantic import TypeAdapter
 
-from docs.generate.markdown import definition, page, table, type_text
-from vqmon.web.api.framework import PREFIX, Operation, Parameter
+from docs.generate.markdown import definition, page, paragraphs, sentence, table, type_text
+from docs.generate.source_comments import field_comments
+from vqmon.core.types import Alert, QualityEvent
+from vqmon.web.api.framework import PREFIX, Operation, Page, Parameter
 from vqmon.web.api.openapi import OPERATIONS
 
 _INTRODUCTION = """\
@@ -49,29 +51,15 @@ def _facts(parameter: Parameter) -> str:
 
 
 def _answer(operation: Operation) -> Iterator[str]:
-    """The fields of the answer, or where they are described."""
-    schema = TypeAdapter(operation.response_type).json_schema(mode="serialization")
-    definitions = schema.get("$defs", {})
-    name, properties = _item(schema, definitions)
-    if name in ("Alert", "QualityEvent", ""):
-        target = "Alert" if name == "Alert" else "QualityEvent"
-        what = "An alert" if name == "Alert" else "An outcome"
-        yield f"{what}, as in [{target}](events.md#{target.lower()})."
+    """The fields of the answer, of a list those of an item; or where they are described."""
+    arguments = get_args(operation.response_type)
+    is_list = get_origin(operation.response_type) is Page
+    cls = arguments[0] if arguments else operation.response_type
+    if cls in (Alert, QualityEvent):
+        what = "Alerts" if cls is Alert else "Outcomes: what is `data`"
+        yield f"{what} in [Events](events.md#{cls.__name__.lower()})."
         return
-    yield f"**{'Each item has' if 'items' in schema.get('properties', {}) else 'The answer has'}**"
-    yield table(("field", "type"), [(f"`{key}`", _short(value)) for key, value in properties.items()])
-
-
-def _item(schema: dict[str, Any], definitions: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and fields of the answer; of a list those of an item."""
-    if "items" in schema.get("properties", {}):
-        reference = schema["properties"]["items"]["items"]
-        if "$ref" not in reference:
-            return "", {}
-        name = reference["$ref"].rsplit("/", 1)[-1]
-        return name, definitions[name].get("properties", {})
-    return schema.get("title", ""), schema.get("properties", {})
-
-
-def _short(schema: dict[str, Any]) -> str:
-    return type_text(schema)
+    schema, comments = TypeAdapter(cls).json_schema(mode="serialization")["properties"], field_comments(cls)
+    yield f"**{'Each item' if is_list else 'The answer'}.** {paragraphs(cls.__doc__)}"
+    rows = [(f"`{name}`", type_text(schema[name]), sentence(comments.get(name, ""))) for name in schema]
+    yield table(("field", "type", "meaning"), rows)

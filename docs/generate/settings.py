@@ -141,5 +141,5 @@ def _joined(comments: list[str]) -> str:
             example.append(line[2:])
         else:
             text = f"{text} {line}".strip()
-    text = _mark_code(sentence(text))
+    text = re.sub(r"\bdocs/(\w+)\.md", r"[](../\1.md)", _mark_code(sentence(text)))
     return f"{text}\n\n```toml\n" + "\n".join(example) + "\n```" if example else text

@@ -26,14 +26,23 @@ class RenditionItem:
 
     stream_id: str
     rendition: str
+    # a state of the fleet page
     state: str
+    # what makes it so
     why: str
+    # of the newest segment, by scorer; empty when it is unscored
     scores: dict[str, float]
+    # why the newest segment is unscored
     reason: str | None
+    # of the newest segments, 0..1
     unscored_share: float
+    # of the newest outcome
     last_event_id: str
+    # on the stream's timeline
     last_starts_at: datetime
+    # by the clock of the observer
     last_observed_at: datetime
+    # number of them
     open_alerts: int
 
 
@@ -42,10 +51,15 @@ class StreamItem:
     """A stream: the state of its worst rendition, and the state of each rendition by name."""
 
     stream_id: str
+    # of its worst rendition
     state: str
+    # what makes it so
     why: str
+    # number of them, of all renditions
     open_alerts: int
+    # of any rendition
     last_observed_at: datetime
+    # name -> state
     renditions: dict[str, str]
 
 
@@ -56,9 +70,13 @@ class OutcomeItem:
     event_id: str
     stream_id: str
     rendition: str
+    # on the stream's timeline
     starts_at: datetime
+    # why it is unscored; null when it is scored
     reason: str | None
+    # by scorer, 0..100
     scores: dict[str, float]
+    # highest frame value 0..1, by signal
     signals: dict[str, float]
     # on the measure's own scale
     references: dict[str, float]
@@ -77,10 +95,15 @@ class ExperimentItem:
     """An experiment with the verdict on each arm; there are none until the first result."""
 
     name: str
+    # as the experiments file has it
     question: str
+    # arm -> verdict
     verdicts: dict[str, str]
+    # when the result was computed; null before the first one
     made_at: datetime | None
+    # whether a result is being computed
     is_running: bool
+    # why there is no result; "" otherwise
     problem: str
 
 
@@ -89,8 +112,11 @@ class ExperimentAnswer:
     """The whole result of an experiment; `comparison` is null until there is one."""
 
     name: str
+    # when the result was computed; null before the first one
     made_at: datetime | None
+    # whether a result is being computed
     is_running: bool
+    # as `vqmon compare --json` prints it
     comparison: Comparison | None
 
 
@@ -110,16 +136,27 @@ class PairItem:
 class RenditionsCompared:
     """Two renditions aligned by media time; `summary` is null when there is no moment at which both have a score."""
 
+    # STREAM/RENDITION
     a: str
+    # STREAM/RENDITION
     b: str
+    # name@version
     scorer: str
+    # of the range
     begins_at: datetime
+    # of the range
     ends_at: datetime
+    # of the differences b - a
     summary: DifferenceSummary | None
+    # segments of a without one of b at their moment
     alone_a: int
+    # and of b without one of a
     alone_b: int
+    # unscored segments of a in the range
     unscored_a: int
+    # and of b
     unscored_b: int
+    # in order of time
     pairs: Sequence[PairItem]
 
 
