@@ -75,9 +75,9 @@ def test_after_a_restart_at_any_time_the_alerts_are_the_same() -> None:
         alerts += [alert for outcome in outcomes[first : first + 130] for alert in judge.judge(outcome)]
         save_changes(judge, stored)
     assert alerts == judged(RULES, outcomes)
-    blocks = [key for key in stored if key.startswith("=")]
-    assert blocks == ["=again|news-1/1080p/lite~repeats|0", "=again|news-1/1080p/lite~repeats|1"]
-    assert max(len(stored[key]) for key in blocks) < 3300
+    keys = [key for key in stored if key.startswith("=")]
+    assert keys == ["=again|news-1/1080p/lite~repeats|0", "=again|news-1/1080p/lite~repeats|1"]
+    assert max(len(stored[key]) for key in keys) < 3300
 
 
 def test_another_scorer_starts_anew() -> None:
@@ -85,8 +85,8 @@ def test_another_scorer_starts_anew() -> None:
     changed = shown([(n % LOOP, 50.0) for n in range(3 * LOOP)], first=3 * LOOP, scorer="lite@2")
     judge = Judge(parse_rules(RULES))
     assert not [alert for outcome in [*loops(3), *changed] for alert in judge.judge(outcome)]
-    blocks = [state for state in judge.states().values() if isinstance(state, RepeatBlock)]
-    assert {block.basis for block in blocks} == {"lite@2 against repeats"}
+    stored = [state for state in judge.states().values() if isinstance(state, RepeatBlock)]
+    assert {block.basis for block in stored} == {"lite@2 against repeats"}
 
 
 def test_an_alert_closes_when_no_content_is_repeated_any_more() -> None:
@@ -109,10 +109,13 @@ def compare(
     )
 
 
+def blocks(store: StateStore) -> list[RepeatBlock]:
+    found = [state for state in store.states.values() if isinstance(state, RepeatBlock)]
+    return sorted(found, key=lambda block: block.number)
+
+
 def entries(store: StateStore) -> np.ndarray:
-    blocks = sorted((one for one in store.states.values() if isinstance(one, RepeatBlock)), key=lambda one: one.number)
-    found = np.frombuffer(b"".join(b64decode(one.entries) for one in blocks), ENTRY)
-    return found[found["seen_at"] > 0]
+    return np.frombuffer(b"".join(b64decode(block.entries) for block in blocks(store)), ENTRY)
 
 
 def test_one_passage_a_minute_is_remembered_and_the_mean_of_its_scores() -> None:
@@ -157,6 +160,8 @@ def test_memory_is_bounded_and_the_passage_not_shown_for_longest_goes() -> None:
         show(minute, 60.0 * minute)
         if minute == 100:
             assert show(0, 60.0 * minute + 30) is not None
+        if minute == 5:
+            assert [len(b64decode(block.entries)) for block in blocks(store)] == [6 * ENTRY.itemsize]
     assert len(entries(store)) == 2 * REPEAT_BLOCK_ENTRIES
     assert show(0, 60.0 * 201) is not None
     assert show(1, 60.0 * 202) is None

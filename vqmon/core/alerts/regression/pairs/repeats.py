@@ -29,6 +29,9 @@ _MAX_COUNT = 8.0
 """The score of a passage is the mean of about so many showings; older ones fade."""
 
 
+_FIRST_ENTRIES = 4
+"""Places that a series begins with; most renditions of a fleet of short streams need no more."""
+
 _Key = tuple[str, PairSeries]
 """Rule and series."""
 
@@ -126,7 +129,8 @@ class RepeatMemory:
         """Put a passage into a free place, or into that of the one which was not shown for longest."""
         is_full = not len(entries) or entries["seen_at"].min() > 0
         if is_full and len(entries) < max_entries:
-            entries = np.concatenate([entries, np.zeros(REPEAT_BLOCK_ENTRIES, ENTRY)])
+            free = min(max(len(entries), _FIRST_ENTRIES), REPEAT_BLOCK_ENTRIES, max_entries - len(entries))
+            entries = np.concatenate([entries, np.zeros(free, ENTRY)])
             self._entries[key] = (basis, entries)
         place = int(np.argmin(entries["seen_at"]))
         entries[place] = entry
@@ -135,7 +139,8 @@ class RepeatMemory:
     def _save(self, key: _Key, basis: str, entries: NDArray[np.void], place: int) -> None:
         number = place // REPEAT_BLOCK_ENTRIES
         chosen = entries[number * REPEAT_BLOCK_ENTRIES : (number + 1) * REPEAT_BLOCK_ENTRIES]
-        packed = b64encode(chosen.tobytes()).decode()
+        # Free places are the last ones of the last block.
+        packed = b64encode(chosen[chosen["seen_at"] > 0].tobytes()).decode()
         self._store.save(RepeatBlock(rule=key[0], series=key[1], number=number, basis=basis, entries=packed))
 
 
