@@ -6,7 +6,7 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from pipelines.experiments.background import BackgroundAnalyses, compare_in_subp
 from pipelines.experiments.compare import load_experiments
 from pipelines.service.wiring import utc_now
 from vqmon.connections import ConnectionLimits, ConnectionTable
+from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import WebAuth, WebLimits, WebSettings
@@ -42,9 +43,15 @@ _OTHER_OPEN_FILES = 200
 """Open files beside connections: the history, static files, sockets."""
 
 
-def serve_web(settings: Settings, location: HistoryLocation, *, host: str, port: int) -> None:
+Announce = Callable[[DeployMarker], object]
+"""Announces a deployment to the alert rules; raises VqmonError."""
+
+
+def serve_web(
+    settings: Settings, location: HistoryLocation, *, host: str, port: int, announce: Announce | None = None
+) -> None:
     """Serve the pages until SIGTERM or SIGINT; raises SettingsError."""
-    with open_web_server(settings, location, host=host, port=port) as server:
+    with open_web_server(settings, location, host=host, port=port, announce=announce) as server:
         if problem := exposure_problem(settings.web, host):
             log.warning(**log_event("web.exposed", problem=problem))
         server.run()
@@ -83,7 +90,9 @@ class WebServer:
 
 
 @contextmanager
-def open_web_server(settings: Settings, location: HistoryLocation, *, host: str, port: int) -> Iterator[WebServer]:
+def open_web_server(
+    settings: Settings, location: HistoryLocation, *, host: str, port: int, announce: Announce | None = None
+) -> Iterator[WebServer]:
     """Open the history, read-only, and listen; votes are stored in a file of their own.
 
     Requests are accepted for the host names of `web.allowed_hosts` and for `host`; for any name when `host` stands for
@@ -107,6 +116,7 @@ def open_web_server(settings: Settings, location: HistoryLocation, *, host: str,
             experiment_results=analyses,
             reviews=reviews,
             allows_votes=web.allow_votes,
+            announce=announce,
             meters=meters,
             proxies=proxies,
             sign_in=_sign_in(web.auth),

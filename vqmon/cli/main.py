@@ -226,14 +226,22 @@ def score(
 def web(config: Path | None, history: str | None, host: str | None, port: int | None) -> None:
     """Serve the web pages: fleet, streams, segments, alerts and experiments."""
     from pipelines.commands.serve_web import serve_web
+    from pipelines.daemon.deploy_markers import record_deployment
 
     settings = open_settings(config)
-    location = settings.history.at_location(history).location
+    settings = settings.model_copy(update={"history": settings.history.at_location(history)})
+    location = settings.history.location
     host, port = host or settings.web.host, settings.web.port if port is None else port
     if port:
         shown = f"[{host}]" if ":" in host else host
         err.print(f"pages: http://{shown}:{port} · history {location}", style="dim", markup=False, soft_wrap=True)
-    serve_web(settings, location, host=host, port=port)
+    serve_web(
+        settings,
+        location,
+        host=host,
+        port=port,
+        announce=lambda marker: asyncio.run(record_deployment(settings, marker)),
+    )
 
 
 @main.command()

@@ -511,6 +511,7 @@ _PAGE_NAMES = (
     "compare",
     "pairs",
     "experiments",
+    "deployments",
     "api",
     "live",
     "static",

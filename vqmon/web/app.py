@@ -18,13 +18,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.errors import StoreError
 from vqmon.telemetry.metrics import Meters
 from vqmon.web.api import downloads, openapi
 from vqmon.web.api.downloads import CACHE_FOREVER
 from vqmon.web.api.live_events import Listeners, live_events
 from vqmon.web.model.fleet_state import FleetState
-from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, review, segment, stream
+from vqmon.web.pages import alerts, compare, deployments, experiments, fleet, frame_pairs, review, segment, stream
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
 from vqmon.web.serving.access import Access, SignIn
 from vqmon.web.serving.measurement import Measurement, Probes
@@ -70,6 +71,7 @@ def create_app(
     experiment_results: ExperimentResults | None = None,
     reviews: ReviewStore | None = None,
     allows_votes: bool = False,
+    announce: Callable[[DeployMarker], object] | None = None,
     poll_seconds: float = 1.0,
     meters: Meters | None = None,
     proxies: TrustedProxies | None = None,
@@ -92,9 +94,7 @@ def create_app(
         routes=_routes(Probes(read_tip=history.tip, meters=meters)),
         middleware=[
             Middleware(Measurement, meters=meters, live_count=lambda: listeners.count),
-            Middleware(RootPath, root_path=root_path),
-            *_guards(allowed_hosts, proxies=proxies or TrustedProxies(), sign_in=sign_in),
-            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+            *_guards(allowed_hosts, root_path=root_path, proxies=proxies, sign_in=sign_in),
         ],
         exception_handlers=_ERROR_RESPONSES,
     )
@@ -105,6 +105,7 @@ def create_app(
         experiment_results=experiment_results or NoExperiments(),
         reviews=reviews or NoReviews(),
         allows_votes=allows_votes and reviews is not None,
+        announce=announce,
         meters=meters,
         now=now,
         templates=open_templates(title),
@@ -116,13 +117,17 @@ def create_app(
     return app
 
 
-def _guards(allowed_hosts: Sequence[str], *, proxies: TrustedProxies, sign_in: SignIn | None) -> Sequence[Middleware]:
-    """What decides whether a request is answered."""
+def _guards(
+    allowed_hosts: Sequence[str], *, root_path: str, proxies: TrustedProxies | None, sign_in: SignIn | None
+) -> Sequence[Middleware]:
+    """What requests pass before they reach a page."""
     return (
+        Middleware(RootPath, root_path=root_path),
         Middleware(_SecurityHeadersMiddleware),
-        Middleware(ProxyHeaders, proxies=proxies),
+        Middleware(ProxyHeaders, proxies=proxies or TrustedProxies()),
         Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
         Middleware(Access, sign_in=sign_in),
+        Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
     )
 
 
@@ -158,6 +163,7 @@ def _routes(probes: Probes) -> list[Route | Mount]:
     return [
         *(Route(path, threaded_endpoint(respond)) for path, respond in blocking.items()),
         Route("/experiments/{name}/{arm}/review", review.submit_vote, methods=["POST"]),
+        Route("/deployments", deployments.announce_deployment, methods=["POST"]),
         *openapi.api_routes(),
         Route("/healthz", probes.healthz),
         Route("/readyz", probes.readyz),

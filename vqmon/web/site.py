@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.scores import score_band
 from vqmon.telemetry.metrics import Meters
 from vqmon.web.charts.svg import format_number, format_signed
@@ -43,6 +44,8 @@ class Site:
     reviews: ReviewStore
     # whether people may vote on the review pages; with sign-in only those who have the role
     allows_votes: bool
+    # announces a deployment to the alert rules; None = this site takes none; raises VqmonError
+    announce: Callable[[DeployMarker], object] | None
     meters: Meters
     now: Callable[[], datetime]
     templates: Environment

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from vqmon.core.experiments.human_review import PairExample, Vote
 from vqmon.core.experiments.results import ArmResult
 from vqmon.web.pages.experiments import requested_experiment
+from vqmon.web.pages.forms import read_form
 from vqmon.web.pages.frame_pairs import frame_pictures, jpeg_response
 from vqmon.web.serving.access import user_of_request
 from vqmon.web.site import Site, site_of_request
@@ -23,7 +23,6 @@ from vqmon.web.urls import experiment_path, parse_count, unquote_stream_id, with
 
 VOTER_COOKIE = "vqmon_voter"
 _COOKIE_AGE_SECONDS = 31_536_000
-_MAX_FORM_BYTES = 4096
 _CHOICES = ("left", "tie", "right")
 _VOTER_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 
@@ -94,7 +93,7 @@ def review_page(site: Site, request: Request) -> Response:
 async def submit_vote(request: Request) -> Response:
     """Store a posted vote and redirect to the next pair; a repeated vote is stored once."""
     site = site_of_request(request)
-    form = await _read_form(request)
+    form = await read_form(request)
     return await site.run_in_thread(_record_vote, site, request, form)
 
 
@@ -194,19 +193,6 @@ def _record_vote(site: Site, request: Request, form: dict[str, str]) -> Response
     site.reviews.store_vote(session.experiment, Vote(pair_id=pair.id, choice=choice, voter=voter, at=site.now()))
     site.meters.count("vqmon.web.vote")
     return RedirectResponse(session.path, 303)
-
-
-async def _read_form(request: Request) -> dict[str, str]:
-    """The fields of a small form; raises 413 or 415."""
-    content_type = request.headers.get("content-type", "").split(";")[0].strip()
-    if content_type != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "A vote must be sent as a form.")
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_FORM_BYTES:
-            raise HTTPException(413, "The form is too large for a vote.")
-    return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
 
 def _sign_token(secret: bytes, *parts: str) -> str:

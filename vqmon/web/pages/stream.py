@@ -36,6 +36,7 @@ from vqmon.web.charts.series import (
 from vqmon.web.model.renditions import rendition_rows
 from vqmon.web.model.sparklines import SPARKLINE_POINTS
 from vqmon.web.model.time_range import PRESETS, TimeRange, parse_time_range
+from vqmon.web.pages.deployments import may_announce
 from vqmon.web.site import Site
 from vqmon.web.urls import quote_stream_id, stream_path, unquote_stream_id, with_query
 
@@ -157,6 +158,7 @@ def stream_page(site: Site, request: Request) -> Response:
         references=reference_charts({} if view.buckets else view.points_by_rendition, view.range),
         monitored=view.monitored,
         markers=view.markers,
+        may_announce=may_announce(site, request),
         evidence=None
         if view.buckets
         else evidence_plot(view.monitored, view.points_by_rendition, view.scorer, view.range),

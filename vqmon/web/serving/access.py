@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Role = Literal["viewer", "voter", "operator"]
-"""What a user may do, each also what those before may: read; vote in blind reviews; act on alerts and streams."""
+"""What a user may do, each also what those before may: read; vote in blind reviews; announce deployments."""
 
 _PUBLIC_PATHS = ("/healthz", "/readyz", "/metrics")
 """What probes and Prometheus ask for, answered without sign-in."""
