@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from vqmon.core.types import Segment, SegmentFailure, failure_from_error
@@ -30,7 +30,8 @@ class RenditionSource(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
     item: Segment | SegmentFailure
-    announced_at: datetime
+    # by the clock that nobody sets
+    announced_at: float
     is_backlog: bool
 
 
@@ -47,11 +48,13 @@ class LiveQueue:
         source: RenditionSource,
         *,
         now: Callable[[], datetime],
+        monotonic: Callable[[], float],
         stop: asyncio.Event,
         on_passed: Callable[[], object] = lambda: None,
     ) -> None:
         self._source = source
         self._now = now
+        self._monotonic = monotonic
         self._stop = stop
         self._on_passed = on_passed
         self._waiting: deque[_Waiting] = deque()
@@ -69,16 +72,16 @@ class LiveQueue:
     def oldest_seconds(self) -> float:
         """For how long the oldest segment of the live edge has waited; 0 when none waits."""
         entries = (*self._given.values(), *self._waiting)
-        announced_at = min((entry.announced_at for entry in entries if not entry.is_backlog), default=self._now())
-        return (self._now() - announced_at).total_seconds()
+        now = self._monotonic()
+        return now - min((entry.announced_at for entry in entries if not entry.is_backlog), default=now)
 
     async def fill(self) -> None:
         """Take what the source announces until it has ended."""
-        began_at: datetime | None = None
+        began_at: float | None = None
         async for item in self._source:
-            now = self._now()
-            began_at = began_at or now
-            is_backlog = isinstance(item, SegmentFailure) or now - began_at < timedelta(seconds=_BACKLOG_SECONDS)
+            now = self._monotonic()
+            began_at = now if began_at is None else began_at
+            is_backlog = isinstance(item, SegmentFailure) or now - began_at < _BACKLOG_SECONDS
             self._waiting.append(_Waiting(item=item, announced_at=now, is_backlog=is_backlog))
             self._changed.set()
             while len(self._waiting) >= _MAX_WAITING and self._source.oldest_available is None:

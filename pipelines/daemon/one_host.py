@@ -236,7 +236,13 @@ async def _watch_stream(stream_id: str, source: _StreamSource, context: _WatchCo
 async def _watch_rendition(stream_id: str, rendition: RenditionSource, context: _WatchContext) -> None:
     """Walk the segments of one rendition: observe in parallel, then judge and publish one by one in source order."""
     progress, count = context.service.progress, 0
-    queue = LiveQueue(rendition, now=utc_now, stop=context.service.stop, on_passed=context.overload.record_passed)
+    queue = LiveQueue(
+        rendition,
+        now=utc_now,
+        monotonic=time.monotonic,
+        stop=context.service.stop,
+        on_passed=context.overload.record_passed,
+    )
 
     async def observe(item: Segment | SegmentFailure) -> Observation:
         ticket = progress.begin()

@@ -34,12 +34,17 @@ class ManualClock:
 
     def __init__(self, *, ends: float = 60.0) -> None:
         self.seconds = 0.0
+        # how far the wall clock was set
+        self.step = timedelta(0)
         self.ends = ends
         self.pauses: list[float] = []
         self.stop = asyncio.Event()
 
     def now(self) -> datetime:
-        return NOON + timedelta(seconds=self.seconds)
+        return NOON + self.step + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
 
     async def wait(self, stop: asyncio.Event, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -108,6 +113,7 @@ async def collect_lanes(
             now=clock.now,
             stop=clock.stop,
             wait=clock.wait,
+            monotonic=clock.monotonic,
             **arguments,
         )
         return {lane.name: [item async for item in lane] for lane in await source.lanes()}

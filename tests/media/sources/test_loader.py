@@ -82,7 +82,13 @@ async def test_the_lanes_of_one_mpd_share_reloads(server: Server) -> None:
     server.answers["/live.mpd"] = scripted_answer(lambda: live_mpd(clock))
     async with Fetcher(policy(server)) as fetcher:
         source = PlaylistSource(
-            server.url("/live.mpd"), stream_id="news", fetcher=fetcher, now=clock.now, stop=clock.stop, wait=clock.wait
+            server.url("/live.mpd"),
+            stream_id="news",
+            fetcher=fetcher,
+            now=clock.now,
+            stop=clock.stop,
+            wait=clock.wait,
+            monotonic=clock.monotonic,
         )
         lanes = await source.lanes()
         for step in range(3):

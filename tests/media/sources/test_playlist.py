@@ -45,6 +45,24 @@ async def test_a_sliding_window_gives_each_segment_once(server: Server) -> None:
     assert reasons(items) == []
 
 
+@pytest.mark.parametrize("dated", [False, True])
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_wall_clock_that_is_set_loses_and_doubles_nothing(server: Server, hours: int, dated: bool) -> None:
+    """No segment is taken twice, no stream is said to be stale, and the playlist is reloaded as often as before."""
+    clock = ManualClock(ends=60)
+    packager = Packager(clock, dated=dated)
+
+    def text() -> str:
+        clock.step = timedelta(hours=hours) if clock.seconds > 20 else timedelta(0)
+        return packager.text()
+
+    server.answers["/live.m3u8"] = scripted_answer(text)
+    items = await collect_single_lane(server, clock)
+    assert sequences(items) == list(range(100, 119))
+    assert reasons(items) == []
+    assert max(clock.pauses) <= 4
+
+
 async def test_the_timeline_of_an_undated_stream_begins_so_that_the_newest_segment_ends_now(server: Server) -> None:
     """From there it goes on without a seam."""
     clock = ManualClock(ends=40)
@@ -141,6 +159,7 @@ async def test_a_slow_consumer_loses_segments_but_not_their_count(server: Server
             now=clock.now,
             stop=clock.stop,
             wait=clock.wait,
+            monotonic=clock.monotonic,
         )
         (lane,) = await source.lanes()
         async for item in lane:
@@ -233,7 +252,13 @@ async def test_a_rendition_that_cannot_be_loaded_at_first_is_reported_at_once(se
     server.answers["/hd.m3u8"] = scripted_answer(Packager(clock).text)
     async with Fetcher(policy(server)) as fetcher:
         source = PlaylistSource(
-            server.url("/m.m3u8"), stream_id="news", fetcher=fetcher, now=clock.now, stop=clock.stop, wait=clock.wait
+            server.url("/m.m3u8"),
+            stream_id="news",
+            fetcher=fetcher,
+            now=clock.now,
+            stop=clock.stop,
+            wait=clock.wait,
+            monotonic=clock.monotonic,
         )
         high, low = await source.lanes()
         low_items = [item async for item in low]
@@ -316,7 +341,13 @@ async def test_a_stop_between_two_segments_ends_the_lane(server: Server) -> None
     server.answers["/live.m3u8"] = scripted_answer(Packager(clock).text)
     async with Fetcher(policy(server)) as fetcher:
         source = PlaylistSource(
-            server.url("/live.m3u8"), stream_id="news", fetcher=fetcher, now=clock.now, stop=clock.stop, wait=clock.wait
+            server.url("/live.m3u8"),
+            stream_id="news",
+            fetcher=fetcher,
+            now=clock.now,
+            stop=clock.stop,
+            wait=clock.wait,
+            monotonic=clock.monotonic,
         )
         (lane,) = await source.lanes()
         taken = []

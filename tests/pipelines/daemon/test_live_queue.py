@@ -41,7 +41,13 @@ class Watching:
         self.now: datetime = START
         self.stop = asyncio.Event()
         self.passed = 0
-        self.queue = LiveQueue(self.source, now=lambda: self.now, stop=self.stop, on_passed=self._on_passed)
+        self.queue = LiveQueue(
+            self.source,
+            now=lambda: self.now,
+            monotonic=lambda: self.now.timestamp(),
+            stop=self.stop,
+            on_passed=self._on_passed,
+        )
         self.filling = asyncio.ensure_future(self.queue.fill())
         self.items = self.queue.__aiter__()
 

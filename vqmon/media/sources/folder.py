@@ -100,7 +100,11 @@ class FolderSource:
                 error_to_report = SegmentError("playlist", f"{printable(str(self._folder))}: {error.strerror}")
                 sequence = int(now.timestamp())
                 failure = staleness.check(
-                    now, target_seconds=interval_seconds, error=error_to_report, sequence=sequence
+                    now,
+                    seconds=now.timestamp(),
+                    target_seconds=interval_seconds,
+                    error=error_to_report,
+                    sequence=sequence,
                 )
                 if failure:
                     yield failure

@@ -149,14 +149,16 @@ class PlaylistFollower:
         if not recent and drop > len(playlist.entries):
             return False
         self._outdated_since = self._outdated_since or now
-        return now - self._outdated_since < timedelta(seconds=_STALE_CACHE_TARGETS * playlist.target_seconds)
+        return abs(now - self._outdated_since) < timedelta(seconds=_STALE_CACHE_TARGETS * playlist.target_seconds)
 
     def _is_renumbered(self, first: PlaylistEntry, count: int, now: datetime) -> bool:
         """Whether the numbers jumped ahead by more segments than can have been produced since the last update."""
         if self._progress_at is None or not first.duration_seconds:
             return False
         jump = (first.sequence - (self._expected_sequence or 0)) / _sequence_step(first)
-        return jump > count + 10 + 2 * (now - self._progress_at).total_seconds() / first.duration_seconds
+        # a clock that was set back tells nothing
+        seconds = max(0.0, (now - self._progress_at).total_seconds())
+        return jump > count + 10 + 2 * seconds / first.duration_seconds
 
     def _restart(self, playlist: MediaPlaylist, now: datetime) -> None:
         first = playlist.entries[0]

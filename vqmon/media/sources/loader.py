@@ -212,7 +212,7 @@ class _DashLoader:
 
     async def _load_manifest(self, now: datetime | None) -> Manifest:
         async with self._reload_lock:
-            if self._manifest and (now is None or (self._loaded_at and now - self._loaded_at < _SHARED_RELOAD)):
+            if self._manifest and (now is None or (self._loaded_at and abs(now - self._loaded_at) < _SHARED_RELOAD)):
                 return self._manifest
             first, self._first_document = self._first_document, None
             document = first or await _fetch_document(self._url, self._fetcher)

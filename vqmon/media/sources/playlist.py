@@ -1,6 +1,7 @@
 """A source that follows an HLS or DASH playlist, live or VOD, with one lane of segments per rendition."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -55,7 +56,7 @@ class PlaylistSource:
     where lanes without a cursor begin. A lane reports a failure for every `stale_after_seconds` without new segments
     (None: three target durations, at least ten seconds). `stop` ends every wait and then the lanes. `on_warning` gets
     what a playlist says that could not be used, each text once. `rendition_suffix` is added to the name of every
-    rendition.
+    rendition. Durations are measured by `monotonic`, in seconds.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class PlaylistSource:
         rendition_suffix: str = "",
         on_warning: Callable[[str], None] = lambda text: None,
         wait: StoppableSleep = wait_or_stop,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = _as_url(url)
         self._on_warning = on_warning
@@ -88,6 +90,7 @@ class PlaylistSource:
         self._labels = labels or {}
         self._rendition_suffix = rendition_suffix
         self._wait = wait
+        self._monotonic = monotonic
 
     async def lanes(self) -> tuple[Lane, ...]:
         """One lane per rendition; raises SegmentError("playlist") when the renditions cannot be listed.
@@ -113,6 +116,7 @@ class PlaylistSource:
             stop=self._stop,
             on_warning=self._on_warning,
             wait=self._wait,
+            monotonic=self._monotonic,
         )
 
 
@@ -131,6 +135,7 @@ class _PlaylistLane:
         stop: asyncio.Event,
         on_warning: Callable[[str], None],
         wait: StoppableSleep,
+        monotonic: Callable[[], float],
     ) -> None:
         self._rendition = rendition
         self._loader = loader
@@ -142,6 +147,7 @@ class _PlaylistLane:
         self._on_warning = on_warning
         self._warned: set[str] = set()
         self._wait = wait
+        self._monotonic = monotonic
 
     @property
     def name(self) -> str:
@@ -156,7 +162,7 @@ class _PlaylistLane:
     async def __aiter__(self) -> AsyncIterator[SegmentOrFailure]:
         target, failures = _FIRST_TARGET_SECONDS, 0
         while not self._stop.is_set():
-            began_at = self._now()
+            began_at, began = self._now(), self._monotonic()
             playlist, items, error = await self._reload(began_at)
             for item in items:
                 yield item
@@ -168,15 +174,19 @@ class _PlaylistLane:
                 target = min(max(playlist.target_seconds, _RELOAD_MIN_SECONDS), _RELOAD_MAX_SECONDS)
             failures = failures + 1 if error else 0
             if items:
-                self._staleness.record_progress(began_at)
+                self._staleness.record_progress(began)
             elif failure := self._staleness.check(
-                began_at, target_seconds=target, error=error, sequence=self._follower.next_sequence
+                began_at,
+                seconds=began,
+                target_seconds=target,
+                error=error,
+                sequence=self._follower.next_sequence,
             ):
                 yield failure
             interval = _reload_interval_seconds(target, failures=failures, new_items=len(items))
             if playlist is not None and playlist.reload_seconds is not None:
                 interval = playlist.reload_seconds
-            await self._wait(self._stop, interval - (self._now() - began_at).total_seconds())
+            await self._wait(self._stop, interval - (self._monotonic() - began))
 
     async def _reload(
         self, now: datetime

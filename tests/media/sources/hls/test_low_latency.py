@@ -73,7 +73,7 @@ async def latencies(server: Server, packager: Packager, clock: ManualClock) -> l
     async with Fetcher(policy(server)) as fetcher:
         source = PlaylistSource(
             server.url("/live.m3u8"), stream_id="news", fetcher=fetcher, now=clock.now, stop=clock.stop,
-            wait=clock.wait, start="newest",
+            wait=clock.wait, monotonic=clock.monotonic, start="newest",
         )  # fmt: skip
         (lane,) = await source.lanes()
         async for item in lane:

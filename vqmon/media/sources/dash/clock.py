@@ -36,7 +36,7 @@ class PresentationClock:
 
     async def correct(self, now: datetime, sources: Sequence[ClockSource]) -> datetime:
         """`now` by the clock of the presentation; sources are asked within the fetch policy, every ten minutes."""
-        is_known = self._asked_at is not None and now - self._asked_at < _REUSED_FOR and sources == self._sources
+        is_known = self._asked_at is not None and abs(now - self._asked_at) < _REUSED_FOR and sources == self._sources
         if sources and not is_known:
             self._asked_at, self._sources = now, sources
             await self._ask(now)

@@ -38,7 +38,7 @@ class LowLatencyReloads:
         if delivery is None or reload_seconds(delivery) is None or self._refusals >= _MAX_REFUSALS:
             return url
         directives = {"_HLS_msn": str(delivery.next_sequence), "_HLS_part": str(delivery.next_part)}
-        if self._loaded_at and now - self._loaded_at < timedelta(seconds=delivery.skip_until_seconds / 2):
+        if self._loaded_at and abs(now - self._loaded_at) < timedelta(seconds=delivery.skip_until_seconds / 2):
             directives["_HLS_skip"] = "YES"
         parts = urlsplit(url)
         query = "&".join(text for text in (parts.query, urlencode(directives)) if text)
