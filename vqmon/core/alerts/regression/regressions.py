@@ -306,16 +306,18 @@ class RegressionDetector:
 
 def _series_value(
     condition: Regression, segment: ScoredSegment, value: float, *, basis: str, scorer: str
-) -> SeriesValue:  # fmt: skip
+) -> SeriesValue:
+    content_seconds = condition.repeat_seconds if condition.against == AGAINST_REPEATS else 0.0
+    seconds = content_seconds or segment.ends_at - segment.starts_at
     return SeriesValue(
         value=value,
         basis=basis,
         scorer=scorer,
         segment=segment,
-        impact_minutes=condition.impact_minutes(segment.labels, seconds=segment.ends_at - segment.starts_at),
+        impact_minutes=condition.impact_minutes(segment.labels, seconds=seconds),
         min_impact_minutes=condition.min_impact_minutes,
         cause=condition.alert_cause,
-        content_seconds=condition.repeat_seconds if condition.against == AGAINST_REPEATS else 0.0,
+        content_seconds=content_seconds,
     )
 
 

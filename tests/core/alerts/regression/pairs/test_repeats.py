@@ -58,6 +58,13 @@ def test_a_drop_of_repeated_content_opens_an_alert_that_says_what_it_scored() ->
     assert abs(resolved.resolved_at - (START + timedelta(seconds=1720))) < timedelta(seconds=120)
 
 
+def test_impact_counts_the_content_that_a_repeat_stands_for() -> None:
+    """The minute that must be affected is over after three repeats, not after fifteen segments."""
+    rules = RULES.replace("repeat_seconds = 4", "repeat_seconds = 20\nmin_impact_minutes = 1")
+    opened = judged(rules.replace("block_seconds = 120", "block_seconds = 300"), loops(7, faulty=range(620, 690)))[0]
+    assert 40 <= (opened.opened_at - START).total_seconds() - 4 * 620 <= 180
+
+
 def test_no_alert_without_a_fault_without_repeats_and_on_a_slate() -> None:
     assert judged(RULES, loops(5)) == []
     falling = [(n, 70.0 - 5.0 * (n > 350)) for n in range(450)]
