@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from pipelines.demo.arms import ARMS, STREAM_ID
 from pipelines.experiments.compare import load_experiments
 from tests.conftest import need
 from vqmon.cli.main import main
@@ -151,11 +152,10 @@ def test_grafana_has_the_data_sources_that_its_dashboards_ask_for() -> None:
 
 def test_the_experiment_is_over_the_arms_of_the_packager(settings: Settings) -> None:
     """Whose names, stream and label are those of its segment messages."""
-    arms = pytest.importorskip("pipelines.demo.arms")
     assert settings.experiments.path is not None
     (experiment,) = load_experiments(settings.experiments.path)
-    assert {arm.name for arm in experiment.arms} == set(arms.ARMS)
-    assert list(experiment.streams) == [arms.STREAM_ID]
+    assert {arm.name for arm in experiment.arms} == set(ARMS)
+    assert list(experiment.streams) == [STREAM_ID]
     assert experiment.cluster == "label:title"
 
 
