@@ -25,7 +25,7 @@ from vqmon.web.api import downloads, openapi
 from vqmon.web.api.downloads import CACHE_FOREVER
 from vqmon.web.api.live_events import Listeners, live_events
 from vqmon.web.model.fleet_state import FleetState
-from vqmon.web.pages import alerts, compare, deployments, experiments, fleet, frame_pairs, review, segment, stream
+from vqmon.web.pages import alerts, compare, deploys, experiments, fleet, frame_pairs, review, segment, stream
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
 from vqmon.web.serving.access import Access, SignIn
 from vqmon.web.serving.measurement import Measurement, Probes
@@ -163,7 +163,7 @@ def _routes(probes: Probes) -> list[Route | Mount]:
     return [
         *(Route(path, threaded_endpoint(respond)) for path, respond in blocking.items()),
         Route("/experiments/{name}/{arm}/review", review.submit_vote, methods=["POST"]),
-        Route("/deployments", deployments.announce_deployment, methods=["POST"]),
+        Route("/deployments", deploys.announce_deployment, methods=["POST"]),
         *openapi.api_routes(),
         Route("/healthz", probes.healthz),
         Route("/readyz", probes.readyz),

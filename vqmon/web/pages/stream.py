@@ -36,7 +36,7 @@ from vqmon.web.charts.series import (
 from vqmon.web.model.renditions import rendition_rows
 from vqmon.web.model.sparklines import SPARKLINE_POINTS
 from vqmon.web.model.time_range import PRESETS, TimeRange, parse_time_range
-from vqmon.web.pages.deployments import may_announce
+from vqmon.web.pages.deploys import may_announce
 from vqmon.web.site import Site
 from vqmon.web.urls import quote_stream_id, stream_path, unquote_stream_id, with_query
 
