@@ -118,21 +118,21 @@ def signals_page() -> str:
         "drift_seconds": "how far the sound runs away from the pictures within the segment",
     }
     sound = [
-        (f"`{name}`", unit or "1", sentence(comments.get(name, name.replace("_", " "))))
+        (f"`{name}`", unit or "1", sentence(comments[name]).replace("None", "null"))
         for name, unit in AUDIO_MEASUREMENTS.items()
     ]
     references = [
         (
             f"`{name}`",
-            sentence(measure.description),
             measure.unit or "1",
             _range(measure.low, measure.high),
             _better(measure),
+            sentence(measure.description),
         )
         for name, measure in REFERENCE_MEASURES.items()
     ]
     alone = [
-        (f"`{name}`", sentence(measure.description), measure.needs)
+        (f"`{name}`", measure.needs, sentence(measure.description))
         for name, measure in MEASURES.items()
         if measure.needs != "reference"
     ]
@@ -147,10 +147,10 @@ def signals_page() -> str:
         table(("measurement", "unit", "meaning"), sound),
         "## Reference measures",
         "For segments that have a reference; `scoring.references` lists which are computed.",
-        table(("measure", "meaning", "unit", "range", "better"), references),
+        table(("measure", "unit", "range", "better", "meaning"), references),
         "## Other picture measures",
         "Of the library `vqmon.media.measures`, and of `vqmon ladder` and `vqmon evaluate`.",
-        table(("measure", "meaning", "needs"), alone),
+        table(("measure", "needs", "meaning"), alone),
         source="vqmon/core/frames.py and vqmon/media",
     )
 

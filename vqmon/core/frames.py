@@ -332,21 +332,25 @@ class AudioFacts:
     channels: int
     # of the decoded samples
     duration_seconds: float
-    # integrated over the segment, and the highest momentary loudness; None when nothing is above the gate of -70 LUFS
+    # integrated over the segment; None when nothing is above the gate of -70 LUFS
     loudness_lufs: float | None
+    # highest momentary loudness; None when nothing is above the gate
     momentary_max_lufs: float | None
-    # None for digital silence
+    # largest value between samples; None for digital silence
     true_peak_dbtp: float | None
-    # shares, 0..1
+    # share of the segment that is silent, 0..1
     silent_share: float
+    # share of the samples that are clipped, 0..1
     clipped_share: float
     # of stereo: 1 when one channel is silent and the other is not
     lost_channels: int
+    # of stereo: whether both channels are the same
     is_mono: bool
     # correlation of both channels of stereo, -1..1; None otherwise
     phase_correlation: float | None
-    # begin and end of the sound minus begin and end of the pictures, by their timestamps; None without these
+    # begin of the sound minus begin of the pictures, by their timestamps; None without these
     offset_seconds: float | None
+    # end of the sound minus end of the pictures
     end_offset_seconds: float | None
     # span of the timestamps minus the duration of the samples: positive = samples are missing
     gap_seconds: float
