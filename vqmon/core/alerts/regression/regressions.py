@@ -243,7 +243,7 @@ class RegressionDetector:
         if (
             event.media.is_still
             or not before.fingerprint
-            or abs(timed.starts_at - before.ends_at) > _MAX_GAP_SECONDS
+            or abs(timed.starts_at - before.scored_until) > _MAX_GAP_SECONDS
             or not any(
                 condition.against == AGAINST_REPEATS for _, condition in self._matching_rules(event.segment.rendition)
             )

@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from tests import factories
 from tests.core.alerts.regression.faulty_streams import judged, noise
 from tests.core.alerts.repeated_content import shown
 from tests.core.alerts.stored_states import load, save_changes
@@ -85,6 +86,14 @@ def test_after_a_restart_at_any_time_the_alerts_are_the_same() -> None:
     keys = [key for key in stored if key.startswith("=")]
     assert keys == ["=again|news-1/1080p/lite~repeats|0", "=again|news-1/1080p/lite~repeats|1"]
     assert max(len(stored[key]) for key in keys) < 3300
+
+
+def test_a_segment_after_a_lost_one_is_not_remembered() -> None:
+    """The picture before it is that of another moment."""
+    judge = Judge(parse_rules(RULES))
+    for n, event in enumerate(shown([(n, 70.0) for n in range(9)])):
+        judge.judge(factories.failure(sequence=n) if n % 2 else event)
+    assert not [state for state in judge.states().values() if isinstance(state, RepeatBlock)]
 
 
 def test_another_scorer_starts_anew() -> None:
