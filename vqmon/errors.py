@@ -48,6 +48,7 @@ REASONS: dict[str, str] = {
     "too_slow": "the transfer rate stayed under the minimum",
     "origin_away": "the origin served no segment of this stream, or none at all, for as long as it is waited for",
     "file": "the local file cannot be read",
+    "resources": "this machine has no open file, thread or memory left to fetch it with",
     "key": "the decryption key cannot be had or does not fit",
     # decode
     "empty": "there are no bytes",

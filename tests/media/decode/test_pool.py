@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.file_handles import no_free_handles
 from tests.media.clips import clip, ffmpeg, x264
 from tests.media.decode.rig import FIT, SMALL, TILES, moving_clip, read_proc_file, refusal_reason
 from tests.media.faults import damage
@@ -190,6 +191,16 @@ async def test_a_worker_that_refused_a_segment_is_replaced() -> None:
         assert pool.replacements == {"refused": 1}
         assert len((await pool.decode(moving_clip(), views=[SMALL])).times_seconds) == 3
         assert pool.idle_pids != (pid,)
+
+
+async def test_without_a_free_file_handle_a_segment_is_unscored_and_the_next_one_is_decoded() -> None:
+    """The limit of the process, as `LimitNOFILE` sets it."""
+    async with DecoderPool(1, recycle_after=1) as pool:
+        await pool.decode(moving_clip(1), views=[SMALL], signals=())
+        with no_free_handles(), pytest.raises(DecodeError, match="could be started: Too many open files") as caught:
+            await pool.decode(moving_clip(1), views=[SMALL], signals=())
+        assert caught.value.reason == "worker"
+        assert len((await pool.decode(moving_clip(1), views=[SMALL], signals=())).times_seconds) == 1
 
 
 async def test_a_worker_that_cannot_be_started_is_an_error_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

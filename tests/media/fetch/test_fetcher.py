@@ -1,5 +1,6 @@
 """Fetching of segments and files: initialization sections, keys, caches and messages."""
 
+import asyncio
 import base64
 import gzip
 import logging
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.file_handles import no_free_handles
 from tests.media.fetch.rig import (
     BODY,
     IV,
@@ -214,3 +216,20 @@ async def test_the_start_of_a_part_of_a_compressed_body_is_read(server: Server) 
     server.answers["/a"] = [part, Answer(gzip.compress(BODY), headers={"Content-Encoding": "gzip"})]
     async with Fetcher(loopback_policy(server)) as fetcher:
         assert (await fetcher.get_start(server.url("/a"), max_bytes=100)).body == BODY[:100]
+
+
+@pytest.mark.parametrize("origin", ["http", "file"])
+async def test_a_lack_of_file_handles_is_not_the_fault_of_an_origin(
+    server: Server, tmp_path: Path, origin: str
+) -> None:
+    """And what is fetched when there are some again is there."""
+    (tmp_path / "a.ts").write_bytes(BODY)
+    server.answers["/a.ts"] = BODY
+    address = server.url("/a.ts") if origin == "http" else (tmp_path / "a.ts").as_uri()
+    async with Fetcher(loopback_policy(server, file_roots=(tmp_path,), retries=0)) as fetcher:
+        await fetcher.get(address, max_bytes=LIMIT)
+        with no_free_handles(), pytest.raises(FetchError) as caught:
+            await asyncio.gather(*(fetcher.get(address, max_bytes=LIMIT) for _ in range(2)))
+        assert caught.value.reason == "resources"
+        assert caught.value.detail.endswith("Too many open files")
+        assert (await fetcher.get(address, max_bytes=LIMIT)).body == BODY

@@ -156,6 +156,25 @@ async def test_weights_that_are_not_for_commercial_use_need_the_setting(tmp_path
         assert len(scorers) == 1
 
 
+async def test_a_scorer_whose_file_is_swapped_scores_on_as_it_was_and_is_refused_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """The model is in memory as it was verified, and events name that one."""
+    manifest = write_bundle(tmp_path)
+    pixels = pictures(5)
+    model = manifest.with_suffix(".onnx")
+    async with open_scorers(["tiny"], [manifest.parent], CPU) as (scorer,):
+        before, identity = await scorer.score(decoded(pixels)), scorer.identity
+        other = tmp_path / "other.onnx"
+        other.write_bytes(model.read_bytes()[:-1] + b"\0")
+        other.replace(model)
+        assert await scorer.score(decoded(pixels)) == before
+        assert scorer.identity == identity
+    with pytest.raises(ScorerError, match=r"tiny@1\.onnx: .*fetch it again"):
+        async with open_scorers(["tiny"], [manifest.parent], CPU):
+            pass
+
+
 async def test_a_bundle_that_fails_its_self_test_stops_all_scorers(tmp_path: Path) -> None:
     """No scorer starts without the others."""
     write_bundle(tmp_path)

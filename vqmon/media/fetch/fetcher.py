@@ -23,7 +23,15 @@ from vqmon.core.types import ByteRange, Encryption, Segment
 from vqmon.errors import FetchError
 from vqmon.media.fetch.content import decode_data_url, decompress, is_data_url, is_gzip
 from vqmon.media.fetch.decryption import decrypt, require_key_url, split_encryption_fragment, whole_segment_encryption
-from vqmon.media.fetch.http import FetchedResource, HttpClient, PinnedNetworkBackend, Resolver, resolve_host
+from vqmon.media.fetch.http import (
+    FetchedResource,
+    HttpClient,
+    PinnedNetworkBackend,
+    Resolver,
+    lack_of_resources,
+    resolve_host,
+    translated_lacks,
+)
 from vqmon.media.fetch.ssrf_policy import FetchPolicy, check_file, is_local_address, printable, redact_url
 
 
@@ -119,22 +127,26 @@ class Fetcher:
                     "too_large", f"{redact_url(url)}: {byte_range.length_bytes} bytes, {max_bytes} allowed"
                 )
             async with asyncio.timeout(self._policy.total_seconds):
-                if is_data_url(url):
-                    body = await asyncio.to_thread(decode_data_url, url, max_bytes=max_bytes)
-                    return FetchedResource(body=_cut(body, byte_range), url=url)
-                if not is_local_address(url):
-                    return await self._http.get(url, max_bytes=max_bytes, byte_range=byte_range)
-                path = await asyncio.to_thread(check_file, url, self._policy)
-                body = await asyncio.to_thread(_read_file, path, max_bytes=max_bytes, byte_range=byte_range)
-                if byte_range is None and is_gzip(body):
-                    body = await asyncio.to_thread(decompress, body, "", max_bytes=max_bytes)
-                return FetchedResource(body=body, url=url)
+                with translated_lacks(redact_url(url)):
+                    return await self._get(url, max_bytes=max_bytes, byte_range=byte_range)
         except TimeoutError:
             raise FetchError("timeout", f"{redact_url(url)}: not done in {self._policy.total_seconds:g} s") from None
         except FetchError as error:
             if error.reason == "too_large" and max_bytes == self._policy.max_bytes:
                 raise FetchError("too_large", f"{error.detail}{_MAX_BYTES_HINT}") from None
             raise
+
+    async def _get(self, url: str, *, max_bytes: int, byte_range: ByteRange | None) -> FetchedResource:
+        if is_data_url(url):
+            body = await asyncio.to_thread(decode_data_url, url, max_bytes=max_bytes)
+            return FetchedResource(body=_cut(body, byte_range), url=url)
+        if not is_local_address(url):
+            return await self._http.get(url, max_bytes=max_bytes, byte_range=byte_range)
+        path = await asyncio.to_thread(check_file, url, self._policy)
+        body = await asyncio.to_thread(_read_file, path, max_bytes=max_bytes, byte_range=byte_range)
+        if byte_range is None and is_gzip(body):
+            body = await asyncio.to_thread(decompress, body, "", max_bytes=max_bytes)
+        return FetchedResource(body=body, url=url)
 
     async def get_start(self, url: str, *, max_bytes: int) -> FetchedResource:
         """Fetch the first `max_bytes` of a resource, or fewer, to detect what it is."""
@@ -208,7 +220,7 @@ def _read_file(path: Path, *, max_bytes: int, byte_range: ByteRange | None) -> b
                 return file.read(byte_range.length_bytes)
             body = file.read(max_bytes + 1)
     except OSError as error:
-        raise FetchError("file", f"{name}: {error.strerror}") from None
+        raise FetchError("resources" if lack_of_resources(error) else "file", f"{name}: {error.strerror}") from None
     if len(body) > max_bytes:
         raise FetchError("too_large", f"{name}: more than {max_bytes} bytes")
     return body

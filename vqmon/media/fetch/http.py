@@ -1,7 +1,9 @@
 """HTTP GET within a `FetchPolicy`: pinned and checked IP addresses, redirects checked again, limits, retries."""
 
 import asyncio
+import errno
 import itertools
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -34,6 +36,9 @@ _BACKOFF = Backoff(first_seconds=0.25)
 _RETRY_AFTER_MAX_SECONDS = 5.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+_LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EADDRNOTAVAIL})
+"""Errors of the operating system that say what this machine lacks, and nothing of an origin or a file."""
 
 _Headers = dict[bytes, str]
 
@@ -315,6 +320,33 @@ def _check_announced_length(name: str, headers: _Headers, body_slice: slice, max
         raise FetchError("too_large", f"{name}: {length} bytes, {max_bytes} allowed")
 
 
+def lack_of_resources(error: BaseException) -> str:
+    """What this process or machine lacks, by the error or one that it comes from; empty when it is something else."""
+    chain: list[BaseException] = []
+    while error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__ or error
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.errno in _LACKS:
+            return os.strerror(cause.errno)
+        if isinstance(cause, MemoryError):
+            return "Out of memory"
+        if isinstance(cause, RuntimeError) and "new thread" in str(cause):
+            return "No more threads"
+    return ""
+
+
+@contextmanager
+def translated_lacks(name: str) -> Iterator[None]:
+    """Raise FetchError("resources") for an error of the context that says what this machine lacks."""
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError) as error:
+        if lack := lack_of_resources(error):
+            raise FetchError("resources", f"{name}: {lack}") from error
+        raise
+
+
 @contextmanager
 def _translate_errors(name: str) -> Iterator[None]:
     try:
@@ -323,6 +355,8 @@ def _translate_errors(name: str) -> Iterator[None]:
         kind = "connection" if isinstance(error, httpcore2.ConnectTimeout) else "bytes"
         raise _RetryableError("timeout", f"{name}: no {kind} in time") from None
     except httpcore2.ConnectError as error:
+        if lack := lack_of_resources(error):
+            raise FetchError("resources", f"{name}: {lack}") from None
         raise _RetryableError("unreachable", f"{name}: {str(error)[:200] or 'no connection'}") from None
     except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
         raise _RetryableError("unreachable", f"{name}: the connection broke ({type(error).__name__})") from None

@@ -45,6 +45,10 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
         "Check that the file exists and that vqmon's user may read it.",
         "`fetch.file_roots` lists the allowed folders.",
     ),
+    "resources": (
+        "The origin is not at fault: raise `LimitNOFILE`, `TasksMax` or `MemoryMax` of the unit or container.",
+        "Lower `daemon.in_flight`, or watch fewer renditions.",
+    ),
     "key": ("Check that the key URL returns exactly 16 bytes.", "The key's host must be allowed as well."),
     "empty": ("Check the packager: it published an empty segment.",),
     "not_media": (
