@@ -133,7 +133,8 @@ def test_hosts_and_ports_in_the_settings_are_services(settings: Settings) -> Non
     hosts += [urlsplit(url).netloc for url in (settings.history.url, *settings.notify.alertmanagers)]
     hosts += [urlsplit(source["url"]).netloc or source["url"] for source in sources]
     assert {re.sub(r".*@|:\d+$", "", host) for host in hosts} <= set(SERVICES)
-    assert all(target.endswith(f":{settings.daemon.health_port}") for target in scraped)
+    ports = {"web": settings.web.port, "worker": settings.daemon.health_port, "record": settings.daemon.health_port}
+    assert set(scraped) == {f"{service}:{port}" for service, port in ports.items()}
     assert str(settings.history.password_file) == "/run/secrets/postgres"
     assert SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres"
     assert settings.kafka.copies == SERVICES["kafka"]["environment"]["KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR"]

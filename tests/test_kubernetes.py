@@ -186,7 +186,7 @@ def test_each_pod_has_the_files_that_its_settings_name(name: str, settings: Sett
 
 
 def test_selectors_and_ports_meet_pods() -> None:
-    """Of Deployments, Services, PodMonitors and budgets; all but the pages are scraped."""
+    """Of Deployments, Services, PodMonitors and budgets; all are scraped."""
     labels = {name: pod_of(name)["metadata"]["labels"] for name in DEPLOYMENTS}
     ports = {name: {port["name"] for port in container_of(name)["ports"]} for name in DEPLOYMENTS}
     for kind in ("Deployment", "Service", "PodMonitor", "PodDisruptionBudget"):
@@ -196,7 +196,7 @@ def test_selectors_and_ports_meet_pods() -> None:
             assert [pod for pod in labels if selected <= labels[pod].items()] == [name]
     assert {port["targetPort"] for port in of_kind("Service")["vqmon-web"]["spec"]["ports"]} <= ports["vqmon-web"]
     monitors = of_kind("PodMonitor")
-    assert set(monitors) == set(DEPLOYMENTS) - {"vqmon-web"}
+    assert set(monitors) == set(DEPLOYMENTS)
     for name, monitor in monitors.items():
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         assert (endpoint["port"] in ports[name], endpoint["path"]) == (True, "/metrics")

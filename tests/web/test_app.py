@@ -133,9 +133,11 @@ def test_vendored_files_have_the_listed_checksums(line: str) -> None:
     ],
 )
 async def test_only_allowed_host_names_are_served(history: StoredHistory, host: str, status: int) -> None:
-    """Another name that leads here gets nothing, but the safe headers."""
+    """Another name that leads here gets nothing but the safe headers, and the answers to probes and Prometheus."""
     app = create_app(history.store.queries, now=lambda: seed.NOW, allowed_hosts=["vqmon.example", "*.lan"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         reply = await client.get("/api/streams", headers={"Host": host})
+        probes = [(await client.get(path, headers={"Host": host})).status_code for path in ("/readyz", "/metrics")]
     assert reply.status_code == status
     assert reply.headers["X-Frame-Options"] == "DENY"
+    assert probes == [200, 200]

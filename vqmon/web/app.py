@@ -27,7 +27,7 @@ from vqmon.web.api.live_events import Listeners, live_events
 from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.pages import alerts, compare, deploys, experiments, fleet, frame_pairs, review, segment, stream
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
-from vqmon.web.serving.access import Access, SignIn
+from vqmon.web.serving.access import PUBLIC_PATHS, Access, SignIn
 from vqmon.web.serving.measurement import Measurement, Probes
 from vqmon.web.serving.proxies import ProxyHeaders, TrustedProxies
 from vqmon.web.serving.root_path import RootPath
@@ -125,7 +125,7 @@ def _guards(
         Middleware(RootPath, root_path=root_path),
         Middleware(_SecurityHeadersMiddleware),
         Middleware(ProxyHeaders, proxies=proxies or TrustedProxies()),
-        Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
+        Middleware(_HostNames, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
         Middleware(Access, sign_in=sign_in),
         Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
     )
@@ -207,6 +207,16 @@ _ERROR_RESPONSES = {
     StoreError: _history_unavailable_response,
     ClientDisconnect: _incomplete_request_response,
 }
+
+
+class _HostNames(TrustedHostMiddleware):
+    """Answers requests for allowed host names; probes and Prometheus, which ask an address, for any."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in PUBLIC_PATHS:
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 class _SecurityHeadersMiddleware:

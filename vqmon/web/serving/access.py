@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 Role = Literal["viewer", "voter", "operator"]
 """What a user may do, each also what those before may: read; vote in blind reviews; announce deployments."""
 
-_PUBLIC_PATHS = ("/healthz", "/readyz", "/metrics")
+PUBLIC_PATHS = ("/healthz", "/readyz", "/metrics")
 """What probes and Prometheus ask for, answered without sign-in."""
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -95,7 +95,7 @@ class Access:
             return
         headers = Headers(scope=scope)
         try:
-            if self._sign_in is not None and scope["path"] not in _PUBLIC_PATHS:
+            if self._sign_in is not None and scope["path"] not in PUBLIC_PATHS:
                 scope["vqmon_user"] = _user(self._sign_in, scope, headers)
             if scope["method"] not in _SAFE_METHODS:
                 _require_own_page(headers, needs_proof="vqmon_user" in scope)
