@@ -1,8 +1,10 @@
-"""What importing vqmon does to its process."""
+"""What importing vqmon does to its process, and what its packages install."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,20 @@ def test_the_wheel_has_the_torch_side_and_the_built_in_scorers_once() -> None:
     assert code | recipes <= files
     assert {f"vqmon/builtin/{path.name}" for path in (ROOT / "models" / "built").iterdir()} <= files
     assert not [file for file in files if file.startswith("models/built/")]
+
+
+def pins_of(name: str) -> set[tuple[str, str]]:
+    """(package, version) of each line of a file of locked requirements."""
+    text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z0-9.-]+)==([^ ]+)", text, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["run.txt", "demo.txt"])
+def test_packages_and_images_hold_the_versions_that_are_tested(name: str) -> None:
+    """What the Debian package and the image install is what the tests ran with, and all that vqmon needs."""
+    versions = pins_of(name)
+    assert versions <= pins_of("dev.txt")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = ["demo"] if name == "demo.txt" else ["aes", "otlp", "postgres"]
+    needed = [*project["dependencies"], *(item for extra in extras for item in project["optional-dependencies"][extra])]
+    assert {re.split(r"[^a-z0-9-]", item)[0] for item in needed} <= {package for package, _ in versions}
