@@ -28,6 +28,7 @@ from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.pages import alerts, compare, deploys, experiments, fleet, frame_pairs, review, segment, stream
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
 from vqmon.web.serving.access import PUBLIC_PATHS, Access, SignIn
+from vqmon.web.serving.fairness import ClientTurns
 from vqmon.web.serving.measurement import Measurement, Probes
 from vqmon.web.serving.proxies import ProxyHeaders, TrustedProxies
 from vqmon.web.serving.root_path import RootPath
@@ -113,6 +114,7 @@ def create_app(
         poll_seconds=poll_seconds,
         is_stopping=is_stopping,
         thread_limiter=anyio.CapacityLimiter(_MAX_HISTORY_THREADS),
+        client_turns=ClientTurns(per_client=_MAX_HISTORY_THREADS // 2),
     )
     return app
 

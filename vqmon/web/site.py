@@ -23,6 +23,7 @@ from vqmon.web.charts.svg import format_number, format_signed
 from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.ports import ExperimentResults, HistoryReader, ReviewStore
 from vqmon.web.serving.access import user_of_request
+from vqmon.web.serving.fairness import ClientTurns
 from vqmon.web.serving.root_path import with_root_path
 from vqmon.web.urls import stream_path
 
@@ -57,6 +58,8 @@ class Site:
     is_stopping: Callable[[], bool]
     # bounds the concurrent queries of the history
     thread_limiter: anyio.CapacityLimiter
+    # a client has half of these threads at most
+    client_turns: ClientTurns
 
     async def run_in_thread(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         """Run a blocking function in one of few threads."""
@@ -89,7 +92,8 @@ def threaded_endpoint(respond: Callable[[Site, Request], Response]) -> Callable[
 
     async def endpoint(request: Request) -> Response:
         site = site_of_request(request)
-        return await site.run_in_thread(respond, site, request)
+        async with site.client_turns.turn(request.client.host if request.client else ""):
+            return await site.run_in_thread(respond, site, request)
 
     return endpoint
 
