@@ -156,9 +156,13 @@ def _sound(event: QualityEvent) -> list[str]:
     audio = event.audio
     if audio is None:
         return [f"sound: {UNMEASURED_AUDIO[event.unmeasured_audio]}"] if event.unmeasured_audio else []
-    loudness = "silent" if audio.loudness_lufs is None else f"{audio.loudness_lufs:.1f} LUFS"
-    is_partly_silent = audio.silent_share > 0 and audio.loudness_lufs is not None
-    return [f"sound {loudness}", *([f"silent {audio.silent_share:.0%}"] if is_partly_silent else [])]
+    if audio.loudness_lufs is None:
+        # nothing is louder than -70 LUFS, or it lasts less than 0.4 s
+        return ["sound silent" if audio.silent_share == 1 else "sound too quiet or too short for a loudness"]
+    return [
+        f"sound {audio.loudness_lufs:.1f} LUFS",
+        *([f"silent {audio.silent_share:.0%}"] if audio.silent_share else []),
+    ]
 
 
 def _references(event: QualityEvent) -> list[str]:

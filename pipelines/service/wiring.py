@@ -379,7 +379,7 @@ def open_sources(
         return [(source.folder_stream_id, folder_source)]
     cursors = {cursor.lane: cursor for write in left for cursor in write.cursors}
     if not source.streams:
-        raise SettingsError("source.streams: nothing to watch; name a stream, or use `vqmon watch URL`")
+        raise SettingsError("source.streams: nothing to watch; run `vqmon init URL`, or use `vqmon watch URL`")
     return [
         (
             stream.id,

@@ -34,14 +34,16 @@ def test_the_table_has_the_sound_where_it_was_measured() -> None:
         replace(factories.event(), audio=factories.audio(loudness_lufs=-23.04, silent_share=0.0)),
         replace(factories.event(), audio=factories.audio(loudness_lufs=-31.0, silent_share=0.25)),
         replace(factories.event(), audio=factories.audio(loudness_lufs=None, silent_share=1.0)),
+        replace(factories.event(), audio=factories.audio(loudness_lufs=None, silent_share=0.0)),
         replace(factories.event(), unmeasured_audio="no_audio"),
         factories.event(),
     ]
     cells = outcomes.outcomes_table(events).columns[-1].cells
     pictures = [str(cell).removeprefix("h264 1920x1080 4.0 s") for cell in cells]
     assert pictures[:3] == [", sound -23.0 LUFS", ", sound -31.0 LUFS, silent 25%", ", sound silent"]
-    assert pictures[3] == ", sound: the segment has no sound track"
-    assert pictures[4] == ""
+    assert pictures[3] == ", sound too quiet or too short for a loudness"
+    assert pictures[4] == ", sound: the segment has no sound track"
+    assert pictures[5] == ""
 
 
 def test_a_scorer_that_failed_is_named_beside_the_scores() -> None:

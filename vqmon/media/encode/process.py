@@ -112,7 +112,10 @@ async def _ask(
                 child.stdin.write(json.dumps(request).encode())
                 await child.stdin.drain()
             child.stdin.close()
-            return _parse_answer(await _read_answer(child.stdout))
+            answer = await _read_answer(child.stdout)
+            # a kill while it exits would reap it before asyncio does, which then warns of an unknown child process
+            await child.wait()
+            return _parse_answer(answer)
     except TimeoutError:
         raise DecodeError("timeout", f"encoding took more than {deadline_seconds:g} s") from None
     finally:

@@ -1,5 +1,7 @@
 """Verdicts on scorers that are wrong in one known way each."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.core.evaluation.ladder.ladders import make_ladder, truth
@@ -103,6 +105,15 @@ def test_a_curve_within_the_tolerance_leaves_rates_undecided() -> None:
         "the 2 points that are taken for equal (av1 480p: 1.5)."
     ) in [statement.text for statement in judged.statements]
     assert not any("can be trusted" in statement.text for statement in judged.statements)
+
+
+def test_without_two_encodes_nothing_can_be_said() -> None:
+    """All others may have been left out, as they could not be compared with the clip."""
+    ladder = make_ladder()
+    judged = verdict(replace(ladder, encodes=ladder.encodes[:1], forms=[]))
+    assert judged.answer == "unclear"
+    (statement,) = judged.statements
+    assert statement.text == "Nothing can be said of lite@1 on this clip: there are no two encodes to compare."
 
 
 def test_a_scorer_that_likes_a_codec_must_not_compare_codecs() -> None:

@@ -100,6 +100,9 @@ class ScorerVerdict:
     @property
     def statements(self) -> list[Statement]:
         """The verdict in words, what the scorer must not be used for first."""
+        if not self.findings:
+            text = f"Nothing can be said of {self.scorer} on this clip: there are no two encodes to compare."
+            return [Statement(answer="unclear", text=text)]
         good = [finding for finding in self.findings if finding.answer == "yes"]
         statements = [
             Statement(
