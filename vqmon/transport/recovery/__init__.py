@@ -1,1 +1,1 @@
-"""Backup, checking and salvage of a history."""
+"""Backup, checking and salvage of a history, and the spool of what it could not take."""

@@ -1,5 +1,6 @@
 """The checks before the daemon starts: what each finds, and the remedy that a failed one names."""
 
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -7,10 +8,16 @@ import pytest
 
 from pipelines.commands.installation import check
 from pipelines.commands.installation.check import CheckResult, run_checks
+from tests import factories
 from tests.core.alerts.regression.faulty_streams import DROP, noise, series
+from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.judge import Judge
+from vqmon.errors import StoreError
+from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
+from vqmon.settings.sections import HistorySettings
 from vqmon.transport.history.history import open_history
+from vqmon.transport.recovery.spool import HistoryWrite, Spool
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +155,19 @@ def test_an_ffmpeg_program_that_is_not_there_is_a_failed_check_of_its_own(tmp_pa
 
     assert [subject for subject, result in checks.items() if not result.passed] == ["ffmpeg"]
     assert "scoring.ffmpeg: /nowhere/ffmpeg is not there" in checks["ffmpeg"].text
+
+
+def test_the_check_of_a_history_says_what_it_has_not_taken_and_that_vqmon_cannot_keep_up(tmp_path: Path) -> None:
+    """And refuses a spool that is damaged."""
+    settings = Settings(history=HistorySettings(path=tmp_path / "vqmon.db"))
+    overloaded = replace(ALERT, rule="overloaded", stream_id="vqmon", summary="vqmon cannot keep up, decode is short")
+    with open_history(tmp_path / "vqmon.db", mode="write") as history:
+        history.publish([factories.event()], alerts=[overloaded])
+    spool = tmp_path / "vqmon.db.spool"
+    Spool(spool).append(HistoryWrite(outcomes=[factories.event(sequence=1), factories.event(sequence=2)]))
+    text = check._check_history(settings)
+    assert f"; 2 outcomes in {spool} that it has not taken yet; since " in text
+    assert text.endswith("UTC vqmon cannot keep up, decode is short")
+    spool.write_bytes(b"something else")
+    with pytest.raises(StoreError, match="is no spool of vqmon"):
+        check._check_history(settings)
