@@ -16,6 +16,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from models import MODELS_FOLDER
 from models.checkpoints.published_files import PUBLISHED_FILES
+from models.commands import trained
+from models.commands.distil import TaughtScores, ask_teacher
 from models.data.csv_scores import DataError, ScoredRow, normalise_scores, read_frames, read_scored_rows
 from models.export.owl_streaming import load_owl
 from models.networks.owl.owl import Owl, OwlConfig
@@ -46,19 +48,36 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="weights of a frozen network: lite (default: those of lite@1), fragments",
     )
     group.add_argument("--cache", type=Path, help="folder of cached features; default: cache in --folder")
+    group.add_argument("--teacher", help="a scorer, or its manifest, that scores --clips; the result becomes a bundle")
+    group.add_argument("--name", dest="scorer", help="with --teacher: name of the scorer; default: its kind")
     group.add_argument("--licence", help="licence of the scores, and so of the trained scorer; stated in its manifest")
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, or resume; with test rows also print SRCC and PLCC on them. Raises DataError."""
-    if options.csv is None:
-        raise DataError("name the scores: --csv FILE with the columns path and score")
+    if (options.csv is None) == (options.teacher is None):
+        raise DataError(
+            "name the scores: --csv FILE with the columns path and score, or --teacher SCORER --clips FOLDER"
+        )
     torch.set_num_threads(options.threads)
     table = read_training_config(MODELS_FOLDER / f"{options.name}.toml", options.set)
     if options.name in LEVEL_SCORERS:
+        if options.teacher is not None:
+            raise DataError(f"{options.name} is a teacher, not a pupil; train one of {', '.join(TRAINABLE_SCORERS)}")
         _train_level_scorer(options, table)
     else:
         _train_scorer(options, table)
+
+
+def _ask_teacher(options: argparse.Namespace) -> TaughtScores | None:
+    """The teacher's scores of the clips, which become those of `--csv`; None without a teacher. Raises DataError."""
+    if options.teacher is None:
+        return None
+    if options.clips is None or not options.clips.is_dir():
+        raise DataError("name the folder of clips or pictures that the teacher scores: --clips FOLDER")
+    taught = ask_teacher(options.teacher, options.clips, folder=options.folder)
+    options.csv, options.licence = taught.csv, options.licence or f"that of its teacher: {taught.licence}"
+    return taught
 
 
 def read_training_config(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -88,6 +107,7 @@ def parse_score_config(table: dict[str, Any]) -> tuple[ScoreTrainingConfig, Scor
 
 def _train_scorer(options: argparse.Namespace, table: dict[str, Any]) -> None:
     config, network_config = parse_score_config(table)
+    taught = _ask_teacher(options)
     scorer, rows = TRAINABLE_SCORERS[options.name], read_scored_rows(options.csv)
     frozen_networks = read_frozen_networks(_parse_named_files(options.part))
 
@@ -106,7 +126,8 @@ def _train_scorer(options: argparse.Namespace, table: dict[str, Any]) -> None:
     task = ScoreTask(network, config, inputs=inputs, scores=normalise_scores(rows)[row_numbers], groups=groups)
     facts = checkpoint_facts(
         options.name, network_config, frozen_networks=frozen_networks, csv=options.csv, rows=len(rows),
-        licence=options.licence,
+        licence=options.licence, teacher=taught.teacher if taught else "",
+        score_range=taught.score_range if taught else (0.0, 100.0),
     )  # fmt: skip
     best = _train_and_save(Trainer(task, config), options, facts=facts)
     if options.test is not None:
@@ -114,6 +135,10 @@ def _train_scorer(options: argparse.Namespace, table: dict[str, Any]) -> None:
         network.load_state_dict(torch.load(best, weights_only=True)["weights"])
         target = np.array([row.score for row in test_rows], np.float32)
         print(_format_test_result(network, *extract(test_rows), target))
+    if taught is not None:
+        options.weights = best
+        print(trained.export(options))
+        print(trained.card(options))
 
 
 def _format_test_result(

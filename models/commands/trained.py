@@ -3,6 +3,7 @@
 import argparse
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def export(options: argparse.Namespace) -> Path:
         raise DataError("name the checkpoint: --weights best.pt, which `python -m models train` writes")
     trained = read_trained_scorer(options.weights)
     assembly = build_trained_assembly(trained, _scorer_name(options), version=options.version)
-    scale = fit_score_scale(trained.predicted.numpy(), trained.target.numpy())
+    scale = _within(fit_score_scale(trained.predicted.numpy(), trained.target.numpy()), trained.score_range)
     sheet = _sheet_path(options)
     options.built.mkdir(parents=True, exist_ok=True)
     values = run_in_torch(assembly, assembly.golden(GOLDEN_ROWS, seed=GOLDEN_SEED))
@@ -187,6 +188,13 @@ def fit_score_scale(predicted: NDArray[np.float32], target: NDArray[np.float32])
     return ScoreScale(
         native_range=(0.0, 1.0), calibration=Calibration(version=1, points=tuple(sorted(rounded.items())))
     )
+
+
+def _within(scale: ScoreScale, score_range: tuple[float, float]) -> ScoreScale:
+    """The scale with 0 and 100 moved to the ends of a range within 0..100."""
+    low, high = score_range
+    points = ((native, round(low + (high - low) * score / 100, 2)) for native, score in scale.calibration.points)
+    return replace(scale, calibration=replace(scale.calibration, points=tuple(points)))
 
 
 def _slope(ends: list[tuple[float, float, int]], default: float) -> float:

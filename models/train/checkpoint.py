@@ -35,6 +35,8 @@ class TrainedScorer:
     # provenance for the manifest
     facts: Mapping[str, str]
     licence: str
+    # what the lowest and the highest score of the training become, 0..100
+    score_range: tuple[float, float] = (0.0, 100.0)
 
 
 def checkpoint_facts(
@@ -45,6 +47,8 @@ def checkpoint_facts(
     csv: Path,
     rows: int,
     licence: str | None,
+    teacher: str = "",
+    score_range: tuple[float, float] = (0.0, 100.0),
 ) -> dict[str, Any]:
     """What `best.pt` holds beside weights and validation results."""
     needed = {spec.frozen_network for spec in TRAINABLE_SCORERS[kind].features(config) if spec.frozen_network}
@@ -55,7 +59,12 @@ def checkpoint_facts(
             name: {"weights": frozen_networks[name].network.state_dict(), "origin": frozen_networks[name].origin}
             for name in sorted(needed)
         },
-        "facts": {"scores": f"{csv.name}, sha256 {sha256(csv.read_bytes()).hexdigest()}", "rows": str(rows)},
+        "facts": {
+            "scores": f"{csv.name}, sha256 {sha256(csv.read_bytes()).hexdigest()}",
+            "rows": str(rows),
+            **({"taught by": teacher} if teacher else {}),
+        },
+        "score_range": score_range,
         "licence": licence or _UNKNOWN_LICENCE,
     }
 
@@ -86,7 +95,7 @@ def read_trained_scorer(file: Path) -> TrainedScorer:
     return TrainedScorer(
         kind=kind, config=config, network=network.eval(), frozen_networks=frozen_networks,
         predicted=table["predicted"], target=table["wanted"], facts=table["facts"] | training,
-        licence=table["licence"],
+        licence=table["licence"], score_range=tuple(table.get("score_range", (0.0, 100.0))),
     )  # fmt: skip
 
 

@@ -1,0 +1,69 @@
+"""Files of the published sizes, laid out and named as their trainers write them, fill the networks that take them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from models.checkpoints.published_files import PUBLISHED_FILES  # noqa: E402
+from models.export.assembly import published  # noqa: E402
+from models.export.owl_streaming import load_owl  # noqa: E402
+from models.networks.owl.owl import Owl, OwlConfig  # noqa: E402
+from models.weights import load_weights, state_dict_shapes  # noqa: E402
+from tests.models.test_weights import Shelf  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+MILLIONS = {"fast_vqa": 28.1, "dover": 56.2, "liqe": 151.3, "slowfast": 34.0, "rq_vqa": 91.3}
+"""Scorer -> parameters of its own network, in millions."""
+
+
+def of_shape(shape: tuple[int, ...], *, dtype: Any = torch.float32) -> Any:
+    """A tensor of any size of which a file holds one number."""
+    return torch.zeros((), dtype=dtype).expand(shape)
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_a_file_of_full_size_fills_its_network(tmp_path: Path, name: str) -> None:
+    """Every tensor by its full name and shape, in the layout of the repository that publishes it."""
+    file = next(iter(published.PUBLISHED_SCORERS[name].files.values()))
+    dtype = torch.float16 if name == "liqe" else torch.float32
+    shapes = state_dict_shapes(file.build())
+    table = {key: of_shape(shape, dtype=dtype) for key, shape in shapes.items()}
+    layouts: dict[str, Any] = {
+        "fast_vqa": {"state_dict": table, "validation_results": (np.float64(0.87), np.float32(0.88))},
+        "dover": table,
+        "liqe": {**table, "input_resolution": torch.tensor(224), "vocab_size": torch.tensor(49408)},
+        "slowfast": {"model_state": {**table, "blocks.6.proj.weight": of_shape((400, 2304))}, "cfg": "MODEL: x"},
+        "rq_vqa": {f"module.{key}": tensor for key, tensor in table.items()},
+    }
+    torch.save(layouts[name], tmp_path / "x.pth")
+    assert (tmp_path / "x.pth").stat().st_size < 2**21
+    loaded = load_weights(str(tmp_path / "x.pth"), hub=Shelf(tmp_path))
+    network = published.load_network(file, loaded.checkpoint, loaded.checkpoint.shapes)
+    assert state_dict_shapes(network) == shapes
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count / 1e6 == pytest.approx(MILLIONS[name], rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["q_align", "compare2score"])
+def test_shards_of_full_size_are_those_of_the_language_model(tmp_path: Path, name: str) -> None:
+    """8.2 billion parameters in two shards with their index, and the frequencies that older files hold."""
+    with torch.device("meta"):
+        shapes = state_dict_shapes(Owl(OwlConfig()))
+    shapes |= {f"model.layers.{number}.self_attn.rotary_emb.inv_freq": (64,) for number in range(32)}
+    names, index = sorted(shapes), {}
+    for number, half in enumerate((names[::2], names[1::2]), start=1):
+        shard = f"pytorch_model-{number:05}-of-00002.bin"
+        torch.save({key: of_shape(shapes[key], dtype=torch.bfloat16) for key in half}, tmp_path / shard)
+        index |= dict.fromkeys(half, shard)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    loaded = load_owl(str(tmp_path), OwlConfig(), Shelf(tmp_path), published=PUBLISHED_FILES[name])
+    assert set(loaded.hashes) == {"pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"}
+    sizes = {key: int(np.prod(shape)) for key, shape in loaded.checkpoint.shapes.items()}
+    count = sum(size for key, size in sizes.items() if "pos_embed" not in key and "inv_freq" not in key)
+    assert count == pytest.approx(8_197_859_328, rel=1e-4)
