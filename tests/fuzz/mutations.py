@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-_MAX_BYTES = 1 << 18
+_MAX_BYTES = 1 << 16
 
 Mutation = Callable[[bytes, Random], bytes]
 
@@ -168,7 +168,10 @@ def mutate_xml(data: bytes, chance: Random) -> bytes:
             return _changed(data, rb'\s[\w:]+="[^"]*"', lambda match: b"", chance)
         case 4:
             return _changed(
-                data, rb"<(\w+)[^>]*/>|<(\w+)[^>]*>[^<]*</\2>", lambda match: match * chance.randrange(4), chance
+                data,
+                rb"<(\w+)[^<>]{0,400}/>|<(\w+)[^<>]{0,400}>[^<]{0,400}</\2>",
+                lambda match: match * chance.randrange(4),
+                chance,
             )
         case _:
             return mutate_bytes(data, chance)
