@@ -83,7 +83,9 @@ def caddy_command(folder: Path, *, port: int, pages: int, sign_in: int, root_pat
     text = text.replace("vqmon.example.com {", f"http://127.0.0.1:{port} {{")
     text = text.replace("\thandle {\n", f"\thandle {root_path}/* {{\n")
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}", encoding="utf-8")
-    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
+    # where it keeps its last settings
+    environment = ["env", f"XDG_CONFIG_HOME={folder}", f"XDG_DATA_HOME={folder}"]
+    return [*environment, "caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
 
 
 def free_port() -> int:
