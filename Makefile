@@ -141,7 +141,7 @@ audit: $(READY_RELEASE)
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra sql --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt
-	$(BIN)/uv pip compile pyproject.toml --extra aes --extra postgres --extra otlp -c requirements/dev.txt --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -o requirements/run.txt
+	$(BIN)/uv pip compile pyproject.toml --extra postgres --extra otlp -c requirements/dev.txt --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -o requirements/run.txt
 	$(BIN)/uv pip compile pyproject.toml --extra demo -c requirements/dev.txt --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -o requirements/demo.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra models --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/models.txt
 	for name in fuzz release; do $(BIN)/uv pip compile requirements/$$name.in --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/$$name.txt; done

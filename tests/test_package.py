@@ -46,6 +46,6 @@ def test_packages_and_images_hold_the_versions_that_are_tested(name: str) -> Non
     versions = pins_of(name)
     assert versions <= pins_of("dev.txt")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = ["demo"] if name == "demo.txt" else ["aes", "otlp", "postgres"]
+    extras = ["demo"] if name == "demo.txt" else ["otlp", "postgres"]
     needed = [*project["dependencies"], *(item for extra in extras for item in project["optional-dependencies"][extra])]
     assert {re.split(r"[^a-z0-9-]", item)[0] for item in needed} <= {package for package, _ in versions}

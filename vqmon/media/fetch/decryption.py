@@ -1,15 +1,14 @@
 """Decryption of segments that are encrypted as a whole (HLS AES-128 and its variants)."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal
 from urllib.parse import parse_qsl, urldefrag, urlencode
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
+
 from vqmon.core.types import Encryption
 from vqmon.errors import FetchError
-from vqmon.media.fetch.aes import decrypt_cbc, decrypt_ctr
-
-_BLOCK_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +53,18 @@ def decrypt(encrypted: bytes, encryption: Encryption, key: bytes) -> bytes:
     method = _METHODS[encryption.method]
     if len(key) != method.key_bytes:
         raise FetchError("key", f"{encryption.method} needs a key of {method.key_bytes} bytes, got {len(key)}")
-    iv = _initialization_vector(encryption.iv_hex)
-    if method.mode == "cbc" and len(encrypted) % _BLOCK_BYTES:
+    cipher = Cipher(algorithms.AES(key), _cipher_mode(method, encryption.iv_hex))
+    if method.mode == "cbc" and len(encrypted) % 16:
         raise FetchError("key", f"{len(encrypted)} bytes are not a whole number of cipher blocks")
-    plain = _decrypt(encrypted, key, iv, method.mode)
+    decryptor = cipher.decryptor()
+    plain = decryptor.update(encrypted) + decryptor.finalize()
     if method.mode == "ctr" or not plain:
         return plain
-    padding_bytes = plain[-1]
-    if not 1 <= padding_bytes <= _BLOCK_BYTES or not plain.endswith(bytes([padding_bytes]) * padding_bytes):
-        raise FetchError("key", "the key does not fit: wrong padding after decryption")
-    return plain[:-padding_bytes]
-
-
-def _decrypt(encrypted: bytes, key: bytes, iv: bytes, mode: Literal["cbc", "ctr"]) -> bytes:
-    """By the package cryptography (extra `aes`) where it is installed; padding stays."""
-    if find_spec("cryptography") is None:
-        return decrypt_cbc(encrypted, key, iv) if mode == "cbc" else decrypt_ctr(encrypted, key, iv)
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv) if mode == "cbc" else modes.CTR(iv)).decryptor()
-    return decryptor.update(encrypted) + decryptor.finalize()
+    unpadder = PKCS7(128).unpadder()
+    try:
+        return unpadder.update(plain) + unpadder.finalize()
+    except ValueError:
+        raise FetchError("key", "the key does not fit: wrong padding after decryption") from None
 
 
 def add_encryption_fragment(url: str, encryption: Encryption | None) -> str:
@@ -98,11 +89,11 @@ def split_encryption_fragment(url: str) -> tuple[str, Encryption | None]:
     return plain, Encryption(method=fields["method"], key_url=key or None, iv_hex=iv or None)
 
 
-def _initialization_vector(iv_hex: str | None) -> bytes:
+def _cipher_mode(method: _Method, iv_hex: str | None) -> modes.CBC | modes.CTR:
     try:
         iv = bytes.fromhex(iv_hex or "")
     except ValueError:
         iv = b""
-    if len(iv) != _BLOCK_BYTES:
+    if len(iv) != 16:
         raise FetchError("key", "the initialization vector must be 16 bytes as hexadecimal digits")
-    return iv
+    return modes.CBC(iv) if method.mode == "cbc" else modes.CTR(iv)
