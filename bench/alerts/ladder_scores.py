@@ -40,6 +40,9 @@ class Measured:
     pair_between: float
     pair_within: float
     pair_memory: float
+    # of the middle rendition's difference from the mean of its two neighbours
+    neighbours_between: float
+    neighbours_within: float
     # variance of a score over variance of a difference; whole series
     gain: float
 
@@ -63,6 +66,11 @@ def measure(scores: Mapping[int, Sequence[list[float]]]) -> Measured:
         [np.array(low[: len(high)]) - np.array(high[: len(low)]) for high, low in zip(upper, lower, strict=True)]
         for upper, lower in pairwise(alone)
     ]
+    both = [
+        np.array(middle[:length]) - (np.array(high[:length]) + np.array(low[:length])) / 2
+        for high, middle, low in zip(*alone, strict=True)
+        for length in [min(len(high), len(middle), len(low))]
+    ]
     gains = [
         np.concatenate(lower).var() / np.concatenate(pair).var() for lower, pair in zip(alone[1:], pairs, strict=True)
     ]
@@ -78,6 +86,8 @@ def measure(scores: Mapping[int, Sequence[list[float]]]) -> Measured:
         pair_between=_between(pairs),
         pair_within=_within(pairs),
         pair_memory=_memory(pairs),
+        neighbours_between=_between([both]),
+        neighbours_within=_within([both]),
         gain=float(np.median(gains)),
     )
 

@@ -25,7 +25,7 @@ PLANTED = {
     "broken": "unreadable",
 }
 GOOD_AFTER = 3
-SCORE_RULES = {"low-score", "collapse", "regression", "paired-regression"}
+SCORE_RULES = {"low-score", "collapse", "regression", "paired-regression", "repeat-regression"}
 
 
 def story() -> tuple[list[bytes], dict[str, range]]:

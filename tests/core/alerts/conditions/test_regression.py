@@ -18,6 +18,8 @@ def test_the_series_leaves_the_scorer_version_out() -> None:
 
 def test_the_cause_follows_from_what_is_compared() -> None:
     assert [condition.alert_cause for condition in (PLAIN, LADDER, ENCODER)] == ["", "packaging", "encoder"]
+    assert Regression(scorer="lite", against="neighbours").alert_cause == "packaging"
+    assert Regression(scorer="lite", against="repeats").alert_cause == ""
     assert Regression(scorer="lite", against="ladder", cause="source").alert_cause == "source"
 
 

@@ -18,6 +18,9 @@ _LEAST_DELTA_MIN = 1.0
 AGAINST_LADDER = "ladder"
 """`against` = this: compare with the next higher bitrate of the stream; the highest with the next lower."""
 
+AGAINST_NEIGHBOURS = "neighbours"
+"""`against` = this: compare with the next higher and the next lower bitrate together; at the ends with one."""
+
 AGAINST_REPEATS = "repeats"
 """`against` = this: compare with the score that the same content had in the same rendition when it was shown before."""
 
@@ -73,7 +76,7 @@ class Regression(ChartCondition):
 
     # name, name@version or a glob of them
     scorer: str
-    # "" = its own past; "repeats", "ladder", "label:NAME", or the name or glob of a rendition of the same stream
+    # "" = its own past; "repeats", "ladder", "neighbours", "label:NAME", or the name or glob of another rendition
     against: str = ""
     # globs of the renditions that make the ladder: leave the contribution feed out
     among: tuple[str, ...] = ("*",)
@@ -118,7 +121,7 @@ class Regression(ChartCondition):
         """The cause of the rule; by default packaging for the ladder, encoder for another rendition."""
         if self.cause or not self.is_paired:
             return self.cause
-        return "packaging" if self.against == AGAINST_LADDER else "encoder"
+        return "packaging" if self.against in (AGAINST_LADDER, AGAINST_NEIGHBOURS) else "encoder"
 
     def with_noise(self, deviation: float) -> "Regression":
         """The condition with the `delta_min` that fits a scorer whose noise has this deviation, in points.

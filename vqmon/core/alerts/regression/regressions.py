@@ -10,6 +10,7 @@ from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.conditions.regression import (
     AGAINST_LABEL,
     AGAINST_LADDER,
+    AGAINST_NEIGHBOURS,
     AGAINST_REPEATS,
     REPEATS_FORGET_SECONDS,
     Regression,
@@ -157,23 +158,25 @@ class RegressionDetector:
     def _evaluate_score(
         self, rule: AlertRule, condition: Regression, segment: ScoredSegment, ladder: Ladder | None, scorer: str
     ) -> Iterator[Alert]:
-        """Follow one scorer's value of a segment, or its difference from the partner's."""
+        """Follow one scorer's value of a segment, or its difference from the partners'."""
         if condition.against == AGAINST_REPEATS:
             yield from self._evaluate_repeat(rule, condition, segment, scorer)
             return
-        value, basis, partner = segment.scores[scorer], scorer, ""
-        if condition.against:
-            partner = _partner(condition, segment, ladder)
-            if not partner or ladder is None:
-                return
+        value, basis = segment.scores[scorer], scorer
+        partners: Sequence[tuple[str, float]] = ()
         state = self._state(rule, condition, segment, scorer)
-        if ladder is not None and partner:
-            partner_score = ladder.partner_score(segment, partner, scorer)
-            if partner_score is None:
-                self._store.save(replace(state, unpaired_count=state.unpaired_count + 1))
+        if condition.against:
+            partners = _partners(condition, segment, ladder)
+            if not partners or ladder is None:
                 return
-            value, basis = value - partner_score, f"{scorer} against {partner}"
-        basis += self._deploy_suffix(segment, partner)
+            for name, weight in partners:
+                partner_score = ladder.partner_score(segment, name, scorer)
+                if partner_score is None:
+                    self._store.save(replace(state, unpaired_count=state.unpaired_count + 1))
+                    return
+                value -= weight * partner_score
+            basis = f"{scorer} against {' and '.join(name for name, _ in partners)}"
+        basis += self._deploy_suffix(segment, *(name for name, _ in partners))
         yield from self._follow_value(rule, state, _series_value(condition, segment, value, basis=basis, scorer=scorer))
 
     def _evaluate_repeat(
@@ -189,7 +192,7 @@ class RegressionDetector:
             yield from self._inhibitor.apply(state, closed, at=segment.starts_at)
         if not segment.passage:
             return
-        basis = f"{scorer} against {AGAINST_REPEATS}{self._deploy_suffix(segment, '')}"
+        basis = f"{scorer} against {AGAINST_REPEATS}{self._deploy_suffix(segment)}"
         score = segment.scores[scorer]
         repeat = self._repeats.compare(
             state, condition, basis=basis, passage=segment.passage, score=score, at=segment.starts_at
@@ -251,12 +254,12 @@ class RegressionDetector:
             return ()
         return passage_of(before.fingerprint, *event.edges)
 
-    def _deploy_suffix(self, segment: ScoredSegment, partner: str) -> str:
+    def _deploy_suffix(self, segment: ScoredSegment, *partners: str) -> str:
         """What distinguishes the basis of a series after a deploy from the one before."""
         suffix = ""
         if deploy := segment.labels.get(_DEPLOY_LABEL):
             suffix = f" since {deploy}"
-        for marker in self._markers_for(segment.stream_id, segment.rendition, partner):
+        for marker in self._markers_for(segment.stream_id, segment.rendition, *partners):
             if marker.at.timestamp() <= segment.starts_at:
                 return f"{suffix} since {marker.name} ({marker.id[:6]})"
         return suffix
@@ -321,18 +324,20 @@ def _series_value(
     )
 
 
-def _partner(condition: Regression, segment: ScoredSegment, ladder: Ladder | None) -> str:
-    """The rendition that a segment is compared with; empty when there is none, or one of the two is new."""
+def _partners(condition: Regression, segment: ScoredSegment, ladder: Ladder | None) -> Sequence[tuple[str, float]]:
+    """The renditions that a segment is compared with, and weights; empty when there is none, or one of them is new."""
     if ladder is None or not ladder.takes_part(segment.rendition, segment.starts_at):
-        return ""
+        return ()
     others = [name for name in ladder.renditions if name != segment.rendition]
-    if condition.against == AGAINST_LADDER:
+    if condition.against in (AGAINST_LADDER, AGAINST_NEIGHBOURS):
         names = (name for name in others if any(fnmatchcase(name, glob) for glob in condition.among))
-        return ladder.neighbour(segment, names)
+        neighbours = ladder.neighbours(segment, names)
+        return neighbours if condition.against == AGAINST_NEIGHBOURS else [(name, 1.0) for name, _ in neighbours[:1]]
     pattern = condition.against
     if pattern.startswith(AGAINST_LABEL):
         pattern = segment.labels.get(pattern.removeprefix(AGAINST_LABEL), "")
     candidates = [
         name for name in others if fnmatchcase(name, pattern) and ladder.takes_part(name, segment.starts_at)
     ]  # fmt: skip
-    return max(candidates, key=lambda name: (ladder.renditions[name].ladder_position, name), default="")
+    best = max(candidates, key=lambda name: (ladder.renditions[name].ladder_position, name), default="")
+    return [(best, 1.0)] if best else ()

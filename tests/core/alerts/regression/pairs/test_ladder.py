@@ -2,10 +2,23 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from math import log
 
 import pytest
 
-from tests.core.alerts.regression.faulty_streams import DROP, PAIR, judged, ladder, mixed, planted
+from tests.core.alerts.regression.faulty_streams import (
+    DROP,
+    LOW,
+    MID,
+    PAIR,
+    TOP,
+    judged,
+    ladder,
+    mixed,
+    noise,
+    planted,
+    series,
+)
 from tests.core.alerts.stored_states import copied
 from tests.factories import START
 from vqmon.core.alerts.annotations import stream_end
@@ -31,6 +44,28 @@ def test_segments_of_a_pair_may_begin_a_little_apart() -> None:
 
     assert all(judged(PAIR, mixed(top, moved(seconds))) for seconds in (-0.4, 0.4))
     assert not judged(PAIR, mixed(top, moved(1.5)))
+
+
+def test_both_neighbours_cancel_content_that_lower_bitrates_suffer_more_from() -> None:
+    """Content moves renditions in a straight line over log bitrate: one neighbour leaves a part of it, both none."""
+    content, top_rate = noise(3, 400, deviation=4.0), log(TOP.bitrate_kbps)
+    lanes = [
+        series(
+            70 + content * (1 + top_rate - log(rendition.bitrate_kbps)) + noise(number, 400, deviation=0.5),
+            rendition=rendition,
+        )
+        for number, rendition in enumerate((TOP, MID, LOW))
+    ]
+    fallen = series([event.scores[0].value - 3 * (250 <= n < 290) for n, event in enumerate(lanes[1])], rendition=MID)
+    rules = PAIR.replace('against = "ladder"', 'against = "neighbours"')
+    outcomes = mixed(lanes[0], fallen, lanes[2])
+    opened, *_ = judged(rules, outcomes)
+    assert (opened.series, opened.cause) == ("news-1/720p/lite~neighbours", "packaging")
+    assert opened.summary.startswith("lite@1 against 1080p and 360p down ")
+    assert 1000 <= (opened.opened_at - START).total_seconds() <= 1080
+    later, *_ = judged(PAIR, outcomes)
+    assert later.opened_at > opened.opened_at
+    assert later.change.high - later.change.low > 2 * (opened.change.high - opened.change.low)
 
 
 def test_a_rendition_that_stops_holds_the_others_up_for_a_minute_only() -> None:

@@ -163,6 +163,16 @@ def opened() -> Alert:
     return judged(RULES, loops(4, faulty=range(350, 400)))[0]
 
 
+def test_a_forgotten_rendition_begins_without_passages() -> None:
+    store = StateStore()
+    memory = RepeatMemory(store)
+    compare(memory, 1, at=0)
+    store.delete_rendition("news-1/1080p")
+    memory.forget("news-1/1080p")
+    assert not blocks(store)
+    assert compare(memory, 1, at=1000) is None
+
+
 def test_memory_is_bounded_and_the_passage_not_shown_for_longest_goes() -> None:
     store = StateStore()
     memory = RepeatMemory(store)

@@ -6,7 +6,8 @@ farthest is more than `wait_seconds` ahead. A rendition takes part from `wait_se
 no rendition is more than `wait_seconds` ahead of another, the order of release does not depend on the interleaving.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vqmon.core.alerts.annotations import StreamEnd
@@ -127,16 +128,24 @@ class Ladder:
         gone_at = rendition.ends_at + (0.0 if rendition.has_ended else _GONE_SECONDS)
         return rendition.first_at + self._wait_seconds <= at <= gone_at
 
-    def neighbour(self, segment: ScoredSegment, candidates: Iterable[str]) -> str:
-        """The rendition next above on the ladder, for the highest the next below; empty when there is no other."""
+    def neighbours(self, segment: ScoredSegment, candidates: Iterable[str]) -> Sequence[tuple[str, float]]:
+        """The renditions next above and next below on the ladder, in this order, with weights whose sum is 1.
+
+        Their weighted mean is the score at the segment's own bitrate on a straight line over log bitrate: what content
+        does to both ends of the line it does to the middle, so that it cancels better than with one neighbour.
+        """
         own = (segment.ladder_position, segment.rendition)
-        others = [
+        others = sorted(
             (self.renditions[name].ladder_position, name)
             for name in candidates
             if self.takes_part(name, segment.starts_at)
-        ]
-        higher = [other for other in others if other > own]
-        return (min(higher) if higher else max(others, default=(0.0, "")))[1]
+        )
+        nearest = [*[other for other in others if other > own][:1], *[other for other in others if other < own][-1:]]
+        if len(nearest) < 2:
+            return [(name, 1.0) for _, name in nearest]
+        (high, above), (low, below) = nearest
+        share = math.log(own[0] / low) / math.log(high / low) if 0 < low < high else 0.5
+        return [(above, share), (below, 1.0 - share)]
 
     def _is_due(self, segment: ScoredSegment) -> bool:
         farthest = max(rendition.ends_at for rendition in self.renditions.values())

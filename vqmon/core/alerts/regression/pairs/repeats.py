@@ -54,8 +54,8 @@ class RepeatMemory:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
-        # basis of the scores, and the passages
-        self._entries: dict[_Key, tuple[str, NDArray[np.void]]] = {}
+        # stream/rendition -> its series -> basis of the scores, and the passages
+        self._entries: dict[str, dict[_Key, tuple[str, NDArray[np.void]]]] = {}
 
     def compare(
         self, state: RegressionState, condition: Regression, *, basis: str, passage: Passage, score: float, at: float
@@ -90,19 +90,18 @@ class RepeatMemory:
 
     def forget(self, rendition_key: str) -> None:
         """Drop the indexes of a rendition (stream/rendition) whose states are removed."""
-        self._entries = {
-            key: entries for key, entries in self._entries.items() if key[1].rendition_key != rendition_key
-        }
+        self._entries.pop(rendition_key, None)
 
     def _clear(self, key: _Key) -> None:
-        self._entries.pop(key, None)
+        self._entries.get(key[1].rendition_key, {}).pop(key, None)
         number = 0
         while (block := RepeatBlockKey(rule=key[0], series=key[1], number=number)) in self._store.states:
             self._store.delete(block)
             number += 1
 
     def _load(self, key: _Key, basis: str) -> NDArray[np.void]:
-        loaded = self._entries.get(key)
+        of_rendition = self._entries.setdefault(key[1].rendition_key, {})
+        loaded = of_rendition.get(key)
         if loaded is None:
             blocks: list[RepeatBlock] = []
             while isinstance(
@@ -115,7 +114,7 @@ class RepeatMemory:
         if loaded[0] != basis:
             self._clear(key)
             loaded = (basis, np.empty(0, ENTRY))
-        self._entries[key] = loaded
+        of_rendition[key] = loaded
         return loaded[1]
 
     def _add(
@@ -131,7 +130,7 @@ class RepeatMemory:
         if is_full and len(entries) < max_entries:
             free = min(max(len(entries), _FIRST_ENTRIES), REPEAT_BLOCK_ENTRIES, max_entries - len(entries))
             entries = np.concatenate([entries, np.zeros(free, ENTRY)])
-            self._entries[key] = (basis, entries)
+            self._entries[key[1].rendition_key][key] = (basis, entries)
         place = int(np.argmin(entries["seen_at"]))
         entries[place] = entry
         self._save(key, basis, entries, place)
