@@ -220,11 +220,13 @@ def open_http_client(settings: Settings, *, resolve: Resolver = resolve_host) ->
     notify = settings.notify
     urls = [*notify.alertmanagers, *(webhook.url for webhook in notify.webhooks.values())]
     restricted = settings.model_copy(update={"fetch": FetchSettings(allowed_networks=notify.allowed_networks)})
-    policy = replace(fetch_policy(restricted, named=urls), section="notify")
     try:
+        policy = replace(fetch_policy(restricted, named=urls), section="notify")
         for url in urls:
             check_url(url, policy)
         tls = ssl.create_default_context(cafile=notify.ca_file)
+    except SettingsError as error:
+        raise SettingsError(f"notify: {error}") from error
     except FetchError as error:
         raise SettingsError(f"notify: {error.detail}") from error
     except (OSError, ssl.SSLError) as error:
