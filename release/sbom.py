@@ -20,9 +20,12 @@ from packaging.utils import canonicalize_name
 
 _PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 Component = dict[str, Any]
+_Natives = Mapping[tuple[str, str], list[Component]]
+"""(Canonical name of a package, its version) -> the libraries inside its wheel."""
 
 _LIBRARY_FILE = re.compile(r"(?P<name>[\w+.-]+?)(-[0-9a-f]{8,})*\.so(\.(?P<version>[\d.]+))?$")
-_OPTIONAL_EXTRAS = ("openvino", "otlp", "parquet", "postgres")
+_EXTRAS_OF_DEVELOPERS = ("dev", "models", "sql", "demo")
+"""Extras that only build, test, train or show; the others are options of those who run the product."""
 
 
 def main() -> int:
@@ -40,7 +43,8 @@ def main() -> int:
 def runtime_scopes(pyproject: Path = _PYPROJECT) -> Mapping[str, str]:
     """Canonical name -> "required" or "optional" of what the product needs, directly or not, when it runs."""
     project = tomllib.loads(pyproject.read_text())["project"]
-    optional = [text for extra in _OPTIONAL_EXTRAS for text in project["optional-dependencies"][extra]]
+    extras = project["optional-dependencies"]
+    optional = [text for extra in extras if extra not in _EXTRAS_OF_DEVELOPERS for text in extras[extra]]
     scopes: dict[str, str] = {}
     for scope, texts in (("required", project["dependencies"]), ("optional", optional)):
         waiting = [Requirement(text) for text in texts]
@@ -64,18 +68,21 @@ def _requirements(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
             yield requirement
 
 
-def native_libraries(names: Collection[str]) -> Mapping[str, list[Component]]:
-    """Canonical name of a distribution -> the shared libraries in its wheel; for PyAV also FFmpeg's release."""
-    natives: dict[str, list[Component]] = {}
+def native_libraries(names: Collection[str]) -> _Natives:
+    """The shared libraries in the wheels of installed distributions; for PyAV also FFmpeg's release."""
+    natives: dict[tuple[str, str], list[Component]] = {}
     for distribution in metadata.distributions():
         files = [file for file in distribution.files or () if _is_library(file)]
         name = canonicalize_name(distribution.metadata["Name"])
         if files and name in names:
             paths = sorted({Path(str(distribution.locate_file(file))).resolve() for file in files})
-            natives[name] = [_native_component(path, distribution.version) for path in paths if path.is_file()]
-    shipped = natives.get("av", [])
+            natives[name, distribution.version] = [
+                _native_component(path, distribution.version) for path in paths if path.is_file()
+            ]
+    key = "av", metadata.version("av")
+    shipped = natives.get(key, [])
     known = {component["name"] for component in shipped}
-    natives["av"] = [*(component for component in _ffmpeg_components() if component["name"] not in known), *shipped]
+    natives[key] = [*(component for component in _ffmpeg_components() if component["name"] not in known), *shipped]
     return natives
 
 
@@ -118,25 +125,26 @@ def _ffmpeg_components() -> Iterator[Component]:
         yield {"type": "library", "name": name, "version": text, "purl": f"pkg:generic/{name}@{text}"}
 
 
-def complete(
-    bill: Mapping[str, Any], *, scopes: Mapping[str, str], natives: Mapping[str, list[Component]]
-) -> dict[str, Any]:
+def complete(bill: Mapping[str, Any], *, scopes: Mapping[str, str], natives: _Natives) -> dict[str, Any]:
     """The bill with the scope of each component, and with the native libraries that those which run contain.
 
     What only builds and tests need has the scope "excluded". A library is a component of the package that contains it,
-    and the package depends on it.
+    and the package depends on it. Locked requirements do not say what needs what: the product depends on all that runs.
     """
     components, dependencies = [], {entry["ref"]: set(entry.get("dependsOn", ())) for entry in bill["dependencies"]}
     for component in bill["components"]:
         name = canonicalize_name(component["name"])
         scope = scopes.get(name, "excluded")
-        inside = natives.get(name, []) if scope != "excluded" else []
+        inside = natives.get((name, component.get("version", "")), []) if scope != "excluded" else []
         ref = component["bom-ref"]
         inside = [{**native, "bom-ref": f"{ref}#{native['name']}-{n}"} for n, native in enumerate(inside)]
         components.append({**component, "scope": scope, **({"components": inside} if inside else {})})
         for native in inside:
             dependencies.setdefault(ref, set()).add(native["bom-ref"])
             dependencies[native["bom-ref"]] = set()
+    root = bill["metadata"]["component"]["bom-ref"]
+    runs = {component["bom-ref"] for component in components if component["scope"] != "excluded"}
+    dependencies[root] = dependencies.get(root, set()) | runs
     listed = [{"ref": ref, **({"dependsOn": sorted(on)} if on else {})} for ref, on in sorted(dependencies.items())]
     return {**bill, "components": components, "dependencies": listed}
 
