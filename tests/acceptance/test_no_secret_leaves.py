@@ -182,7 +182,10 @@ def test_no_secret_of_an_address_is_shown_anywhere(tmp_path: Path, monkeypatch: 
         write_settings(tmp_path, server, health_port=port)
         shown = run_daemon(tmp_path, server, port)
         signed, refused = f"{server.url}/0.ts?s3cr3t", server.url.replace("//", "//u:s3cr3t@") + "/0.ts?s3cr3t"
-        score = ("score", "--json", "--html", "out.html", "--csv", "out.csv", signed, refused)
+        refusal = vqmon("score", refused)
+        assert refusal.exit_code == 2
+        shown["refusal"] = refusal.output.encode()
+        score = ("score", "--json", "--html", "out.html", "--csv", "out.csv", signed)
         for arguments in (score, ("export", "out.ndjson"), ("replay", "--again")):
             run = vqmon(*arguments)
             shown[arguments[0]] = run.output.encode()
@@ -200,6 +203,7 @@ def test_no_secret_of_an_address_is_shown_anywhere(tmp_path: Path, monkeypatch: 
     assert again.output.count(": the same") == 2
     shown["again"] = again.output.encode()
     shown |= asyncio.run(pages(tmp_path, [outcome["id"] for outcome in outcomes]))
+    assert (tmp_path / "out.html").is_file()
     files = [file for file in tmp_path.iterdir() if file.name not in ("vqmon.toml", "token")]
     shown |= {file.name: file.read_bytes() for file in files}
     assert b"exception.stacktrace" in shown["posted"]
