@@ -51,24 +51,24 @@ def _picture_hash(fingerprint: Fingerprint) -> int | None:
     cells = np.frombuffer(bytes.fromhex(fingerprint), np.uint8)
     if cells.size != _ROWS * _COLUMNS:
         return None
-    # In whole numbers, so that every machine gives the same bits.
-    sums = _ROW_WEIGHTS @ cells.reshape(_ROWS, _COLUMNS).astype(np.int64) @ _COLUMN_WEIGHTS.T
-    steps = np.diff(sums, axis=1)
-    if float((np.abs(steps) >= _MIN_STEP_LEVELS * _CELL_WEIGHT).mean()) < _MIN_TEXTURED_SHARE:
+    # Whole numbers far below 2 ** 53, so that every machine gives the same bits.
+    steps = _ROW_WEIGHTS @ cells.reshape(_ROWS, _COLUMNS).astype(np.float64) @ _COLUMN_STEPS
+    if np.count_nonzero(np.abs(steps) >= _MIN_STEP_LEVELS * _CELL_WEIGHT) < _MIN_TEXTURED_SHARE * steps.size:
         return None
     return int.from_bytes(np.packbits(steps > 0).tobytes(), "big")
 
 
-def _area_weights(count: int, cells: int) -> NDArray[np.int64]:
+def _area_weights(count: int, cells: int) -> NDArray[np.float64]:
     """(cells, count): how much of each of `count` numbers lies in each of so many equal cells, in 1 / cells."""
     edges = np.arange(cells + 1) * count
     starts = np.arange(count) * cells
-    overlaps: NDArray[np.int64] = np.minimum(edges[1:, None], starts + cells) - np.maximum(edges[:-1, None], starts)
+    overlaps = np.minimum(edges[1:, None], starts + cells) - np.maximum(edges[:-1, None], starts)
     overlaps[overlaps < 0] = 0
-    return overlaps
+    return overlaps.astype(np.float64)
 
 
 _ROW_WEIGHTS = _area_weights(_ROWS, _HASH_ROWS)
-_COLUMN_WEIGHTS = _area_weights(_COLUMNS, _HASH_COLUMNS + 1)
+_COLUMN_STEPS = np.diff(_area_weights(_COLUMNS, _HASH_COLUMNS + 1), axis=0).T
+"""(columns, cells - 1): the step from each cell to the one on its right."""
 _CELL_WEIGHT = _ROWS * _COLUMNS
 """Of every cell: the sums are its mean times this."""
