@@ -34,7 +34,7 @@ async def _check_address(url: str, fetcher: Fetcher) -> None:
     except FetchError as error:
         is_final = error.reason in _FINAL_REASONS or isinstance(error, UnknownHostError)
         if is_final or error.detail.endswith(_FINAL_STATUSES):
-            raise SettingsError(f"{error.detail.removeprefix('file://')}{_remedy(error)}") from None
+            raise SettingsError(f"{error.detail}{_remedy(error)}") from None
         return
     # a packager may have created the file and not yet written it
     if not start.body or detect_kind(start.body) != "other":

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vqmon.errors import SettingsError
+from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch.address_form import check_address_form
+from vqmon.media.fetch.ssrf_policy import FetchPolicy, check_file
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,14 @@ def test_an_address_that_can_never_work_is_refused_with_what_to_write(address: s
 def test_other_addresses_and_paths_pass(address: str) -> None:
     """A file need not be there yet, and no server is asked."""
     check_address_form(address)
+
+
+def test_a_file_that_is_not_there_is_named_by_its_path(tmp_path: Path) -> None:
+    """As people write it, also when it was made a URL."""
+    for address in (f"{tmp_path}/caf\u00e9 1.mp4", (tmp_path / "caf\u00e9 1.mp4").as_uri()):
+        with pytest.raises(FetchError) as caught:
+            check_file(address, FetchPolicy(file_roots=(tmp_path,)))
+        assert caught.value.detail == f"{tmp_path}/caf\u00e9 1.mp4: No such file or directory"
 
 
 def test_a_folder_that_is_named_like_a_host_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

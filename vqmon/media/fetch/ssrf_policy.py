@@ -211,6 +211,8 @@ def check_file(address: str, policy: FetchPolicy) -> Path:
         if parts.netloc not in ("", "localhost"):
             raise FetchError("refused", f"{name}: a file address must not name a host")
         path = decode_url_path(parts.path)
+        # as people write it
+        name = printable(path)[:200]
     try:
         real = Path(path).resolve(strict=True)
         roots = [root.resolve() for root in policy.file_roots]
