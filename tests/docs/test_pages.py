@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -35,14 +36,15 @@ def log_events() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_toml_of_a_page_is_valid(page: Path, tmp_path: Path) -> None:
-    """Settings, rules or experiments, as their first table says."""
+    """As settings, rules or experiments by the names of their tables; facts about a scorer as TOML."""
     for block in TOML.findall(page.read_text(encoding="utf-8")):
         text = textwrap.dedent(block)
-        if text.startswith("[rules."):
+        tables = set(tomllib.loads(text))
+        if tables == {"rules"}:
             parse_rules(text)
         elif text.startswith("[experiments."):
             parse_experiments(text)
-        else:
+        elif tables & set(Settings.model_fields):
             (tmp_path / "vqmon.toml").write_text(text, encoding="utf-8")
             load_settings(tmp_path / "vqmon.toml")
 
