@@ -151,7 +151,12 @@ def _numbered_apart(items: Sequence[_Item]) -> list[_Item]:
         segment = item.segment if isinstance(item, SegmentFailure) else item
         while url_by_key.setdefault(segment.key, segment.url) != segment.url:
             segment = replace(segment, sequence=segment.sequence + 1)
-        numbered.append(replace(item, segment=segment) if isinstance(item, SegmentFailure) else segment)
+        if isinstance(item, SegmentFailure):
+            error = SegmentError(item.reason, item.detail)
+            failure = failure_from_error(segment, error, observed_at=item.observed_at)
+            numbered.append(replace(failure, stage=item.stage))
+        else:
+            numbered.append(segment)
     return numbered
 
 

@@ -24,7 +24,7 @@ def test_scopes_follow_what_the_project_needs(tmp_path: Path) -> None:
     """Directly and indirectly, with the extras of a requirement; tools of developers are in neither group."""
     scopes = runtime_scopes()
     assert {scopes[name] for name in ("av", "numpy", "onnxruntime", "markupsafe", "pydantic-core")} == {"required"}
-    assert {scopes[name] for name in ("psycopg-binary", "pyarrow", "openvino", "googleapis-common-protos", "cffi")} == {
+    assert {scopes[name] for name in ("psycopg-binary", "pyarrow", "openvino", "googleapis-common-protos")} == {
         "optional"
     }
     assert not {"pytest", "mypy", "hypothesis", "imageio-ffmpeg"} & set(scopes)

@@ -74,6 +74,9 @@ def test_addresses_that_differ_in_their_query_alone_are_segments_of_their_own(tm
     first, second, third = (event["id"] for event in events)
     assert first == third != second
     assert "id=" not in result.stdout
+    gone = (tmp_path / "gone.m3u8").as_uri()
+    failures = vqmon("score", "--json", f"{gone}?id=1", f"{gone}?id=2").stdout.splitlines()
+    assert len({json.loads(line)["id"] for line in failures if line.startswith("{")}) == 2
     with open_history(tmp_path / "h.db", mode="read") as history:
         assert {outcome.id for outcome in history.documents.outcomes_in_write_order()} == {first, second}
 
