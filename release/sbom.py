@@ -48,10 +48,12 @@ def runtime_scopes(pyproject: Path = _PYPROJECT) -> Mapping[str, str]:
     scopes: dict[str, str] = {}
     for scope, texts in (("required", project["dependencies"]), ("optional", optional)):
         waiting = [Requirement(text) for text in texts]
+        followed: dict[str, set[str]] = {}
         while waiting:
             requirement = waiting.pop()
             name = canonicalize_name(requirement.name)
-            if name not in scopes or requirement.extras:
+            if name not in scopes or not requirement.extras <= followed.get(name, set()):
+                followed.setdefault(name, set()).update(requirement.extras)
                 scopes.setdefault(name, scope)
                 waiting += _requirements(name, frozenset({"", *requirement.extras}))
     return scopes

@@ -76,7 +76,8 @@ def _ask_teacher(options: argparse.Namespace) -> TaughtScores | None:
     if options.clips is None or not options.clips.is_dir():
         raise DataError("name the folder of clips or pictures that the teacher scores: --clips FOLDER")
     taught = ask_teacher(options.teacher, options.clips, folder=options.folder)
-    options.csv, options.licence = taught.csv, options.licence or f"that of its teacher: {taught.licence}"
+    own_licence = f"{options.licence}; " if options.licence else ""
+    options.csv, options.licence = taught.csv, f"{own_licence}that of its teacher: {taught.licence}"
     return taught
 
 
@@ -107,9 +108,9 @@ def parse_score_config(table: dict[str, Any]) -> tuple[ScoreTrainingConfig, Scor
 
 def _train_scorer(options: argparse.Namespace, table: dict[str, Any]) -> None:
     config, network_config = parse_score_config(table)
+    frozen_networks = read_frozen_networks(_parse_named_files(options.part))
     taught = _ask_teacher(options)
     scorer, rows = TRAINABLE_SCORERS[options.name], read_scored_rows(options.csv)
-    frozen_networks = read_frozen_networks(_parse_named_files(options.part))
 
     def extract(scored_rows: Sequence[ScoredRow]) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
         return extract_features(

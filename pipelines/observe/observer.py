@@ -139,7 +139,8 @@ class Observer:
     async def _fetch_sound(self, segment: Segment) -> "_FetchedSound":
         """The bytes of the sound that is not in the segment."""
         try:
-            sound = await self.find_sound(segment)
+            with unexpected_as(FetchError, segment):
+                sound = await self.find_sound(segment)
             if sound is None:
                 return _FetchedSound()
             with measured_stage("fetch_sound", self.record_stage):
@@ -239,9 +240,11 @@ class _FetchedSound:
         """What was decoded, with what only the playlists tell about the sound."""
         if self.is_unavailable and decoded.unmeasured_audio:
             return replace(decoded, unmeasured_audio="unavailable")
-        if self.sound is not None and decoded.audio is not None:
-            return replace(decoded, audio=self.sound.relative_to_playlists(decoded.audio))
-        return decoded
+        if self.sound is None or decoded.audio is None:
+            return decoded
+        if not self.sound.is_plausible(decoded.audio, seconds=decoded.media.duration_seconds):
+            return replace(decoded, audio=None, unmeasured_audio="unavailable")
+        return replace(decoded, audio=self.sound.relative_to_playlists(decoded.audio))
 
 
 def _segment_of_reference(segment: Segment, reference: Reference) -> Segment:

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -188,6 +189,12 @@ class _StreamsByArm:
         return arms.get(segment.all_labels.get("arm", ""), next(iter(arms.values())) if len(arms) == 1 else None)
 
 
+def _as_listed(segment: Segment, stream: WatchedStream) -> Segment:
+    """The segment with the name that the playlist of its stream gives the rendition."""
+    name = segment.rendition.name.removesuffix(f"@{stream.arm}")
+    return replace(segment, rendition=replace(segment.rendition, name=name))
+
+
 def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindReference:
     """The reference of each segment, by the settings of its stream."""
     by_arm = _StreamsByArm(streams)
@@ -208,7 +215,7 @@ def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> Fi
         if stream is None:
             return None
         playlist = playlists.get((stream.id, stream.arm))
-        return await playlist.find(segment) if playlist else stream.reference_of(segment)
+        return await playlist.find(_as_listed(segment, stream)) if playlist else stream.reference_of(segment)
 
     return find_reference
 
@@ -222,7 +229,9 @@ def _stream_sound(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindSou
 
     async def find_sound(segment: Segment) -> SeparateSound | None:
         stream = by_arm.find(segment)
-        return None if stream is None else await playlists[stream.id, stream.arm].find(segment)
+        if stream is None:
+            return None
+        return await playlists[stream.id, stream.arm].find(_as_listed(segment, stream))
 
     return find_sound
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,10 @@ def test_compare_reads_the_file_and_the_history_that_a_person_names(history: Pat
     file.write_text(EXPERIMENTS.replace("trial", "other"))
     elsewhere = history.rename(tmp_path / "elsewhere.db")
     run_command("compare", "other", status=2)
-    result = run_command("compare", "other", "--file", str(file), "--history", str(elsewhere))
+    # a folder of this name is no matter: encodes are often named after their experiment
+    (tmp_path / "other").mkdir()
+    with chdir(tmp_path):
+        result = run_command("compare", "other", "--file", str(file), "--history", str(elsewhere))
     assert "48 outcomes" in result.stdout
 
 

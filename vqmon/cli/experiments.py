@@ -183,10 +183,12 @@ def _check_options(
         raise click.UsageError("--file and --history are for an experiment; a comparison of two folders has neither")
     if other is None and scorers:
         raise click.UsageError("--scorer is for two folders; an experiment names its scorers in the experiments file")
-    if other is None and (name.endswith("/") or Path(name).is_dir()):
+    if other is not None or file is not None:
+        return
+    if name.endswith("/") or Path(name).is_dir():
         folder = f"{name.rstrip('/')}/"
         raise click.UsageError(f"{folder} is one folder; name a second one to compare it with: {folder} OTHER/")
-    if other is None and Path(name).is_file():
+    if Path(name).is_file():
         raise click.UsageError(f"{name} is a file; name two folders of encodes, or an experiment")
 
 

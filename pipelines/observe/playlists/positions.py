@@ -54,7 +54,7 @@ class CachedPlaylist:
         if playlist is None or playlist.is_ended or not playlist.entries:
             return False
         stale = timedelta(seconds=_STALE_TARGETS * playlist.target_seconds)
-        return self._now() - self._progress_at < stale and position.is_after(playlist.entries[-1])
+        return abs(self._now() - self._progress_at) < stale and position.is_after(playlist.entries[-1])
 
     def _is_due(self) -> bool:
         if self._error is not None:
@@ -65,7 +65,8 @@ class CachedPlaylist:
             return False
         else:
             seconds = min(MAX_WAIT_SECONDS, self._playlist.target_seconds / 2)
-        return self._now() - self._loaded_at >= timedelta(seconds=seconds)
+        # a clock may be set back
+        return abs(self._now() - self._loaded_at) >= timedelta(seconds=seconds)
 
     async def _reload(self) -> None:
         newest = self._playlist.entries[-1:] if self._playlist else ()
@@ -128,6 +129,8 @@ class Position:
     # after the first segment of its playlist; None unless that has ended
     offset_seconds: float | None
     duration_seconds: float
+    # what timestamps of its media are ahead of the times of its playlist
+    media_offset_seconds: float = 0.0
 
     def is_after(self, entry: PlaylistEntry) -> bool:
         """Whether the segment begins after the middle of an entry, or has a higher number where dates are missing."""
@@ -179,19 +182,25 @@ class LocatedEntry:
 
 
 def _locate(segment: Segment, playlist: MediaPlaylist) -> Position | None:
-    """The position of a segment in its own playlist; None when it is not listed."""
+    """The position of a segment in its own playlist; None when it is not listed, or not to be told from others."""
     path = segment.url.partition("?")[0]
-    for index in range(len(playlist.entries) - 1, -1, -1):
-        entry = playlist.entries[index]
-        # tokens in the query may change from load to load
-        if entry.url.partition("?")[0] == path and entry.byte_range == segment.byte_range:
-            return Position(
-                sequence=entry.sequence,
-                starts_at=entry.starts_at,
-                offset_seconds=_offsets(playlist)[index] if playlist.is_ended else None,
-                duration_seconds=entry.duration_seconds,
-            )
-    return None
+    # Tokens in the query may change from load to load; a query may also be all that tells segments apart.
+    candidates = [
+        (entry.url == segment.url, entry.sequence == segment.sequence, index)
+        for index, entry in enumerate(playlist.entries)
+        if entry.url.partition("?")[0] == path and entry.byte_range == segment.byte_range
+    ]
+    if not candidates or (len(candidates) > 1 and not any(max(candidates)[:2])):
+        return None
+    index = max(candidates)[2]
+    entry = playlist.entries[index]
+    return Position(
+        sequence=entry.sequence,
+        starts_at=entry.starts_at,
+        offset_seconds=_offsets(playlist)[index] if playlist.is_ended else None,
+        duration_seconds=entry.duration_seconds,
+        media_offset_seconds=entry.media_offset_seconds,
+    )
 
 
 def _offsets(playlist: MediaPlaylist) -> list[float]:

@@ -21,6 +21,8 @@ from vqmon.media.sources.loader import PlaylistLoader, open_playlist
 from vqmon.media.sources.media_playlist import MediaPlaylist
 
 _MAX_PARTS = 16
+_MAX_SECONDS = 120.0
+"""Sound in longer parts is not measured: each segment of pictures would cost all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +30,16 @@ class SeparateSound:
     """The segments of sound that belong to a segment of pictures, in order."""
 
     parts: tuple[Segment, ...]
-    # begin and end by the playlists, minus those of the pictures; 0 when they do not tell
+    # begin and end on the clock of the timestamps, by the playlists, minus those of the pictures; 0 = they do not tell
     starts_seconds: float
     ends_seconds: float
+    # whether it was paired by its number alone
+    is_numbered: bool
+
+    def is_plausible(self, facts: AudioFacts, *, seconds: float) -> bool:
+        """Whether sound that was paired by its number is of the same time as pictures of so many seconds."""
+        offset_seconds = facts.offset_seconds
+        return not self.is_numbered or offset_seconds is None or abs(offset_seconds) <= seconds / 2
 
     def relative_to_playlists(self, facts: AudioFacts) -> AudioFacts:
         """The facts with the offsets by which timestamps differ from what the playlists say."""
@@ -97,12 +106,15 @@ def _choose(position: Position, playlist: MediaPlaylist) -> list[LocatedEntry] |
     located = position.covering_in(playlist)
     if not located or len(located) > _MAX_PARTS or any(each.entry.is_gap or each.entry.problem for each in located):
         return None
+    if sum(each.entry.duration_seconds for each in located) > _MAX_SECONDS:
+        return None
     return located
 
 
 def _sound_of(segment: Segment, position: Position, located: list[LocatedEntry]) -> SeparateSound:
     first, last = located[0], located[-1]
     starts, ends = first.starts_seconds, last.starts_seconds
+    clock_seconds = first.entry.media_offset_seconds - position.media_offset_seconds
     parts = [_as_segment(segment, each) for each in located]
     return SeparateSound(
         # one initialization section is enough for all that follow
@@ -110,8 +122,10 @@ def _sound_of(segment: Segment, position: Position, located: list[LocatedEntry])
             replace(part, init_url=None) if number and part.init_url == parts[0].init_url else part
             for number, part in enumerate(parts)
         ),
-        starts_seconds=starts or 0.0,
-        ends_seconds=0.0 if ends is None else ends + last.entry.duration_seconds - position.duration_seconds,
+        starts_seconds=clock_seconds + (starts or 0.0),
+        ends_seconds=clock_seconds
+        + (0.0 if ends is None else ends + last.entry.duration_seconds - position.duration_seconds),
+        is_numbered=starts is None,
     )
 
 

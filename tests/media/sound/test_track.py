@@ -3,11 +3,13 @@
 import io
 import re
 import subprocess
+from typing import Any
 
 import av
 import imageio_ffmpeg
 import pytest
 
+from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.decode.worker import measure_media_sound
 from vqmon.media.sound.track import PictureSpan
@@ -133,3 +135,22 @@ def id3_timestamp(seconds: float) -> bytes:
     content = b"com.apple.streaming.transportStreamTimestamp\0" + round(seconds * 90_000).to_bytes(8, "big")
     frame = b"PRIV" + len(content).to_bytes(4, "big") + b"\0\0" + content
     return b"ID3\4\0\0" + bytes([0, 0, 0, len(frame)]) + frame
+
+
+class SoundBreaksDecoding(DecoderPool):
+    """Its workers take too long as soon as there is separate sound."""
+
+    async def _decode(self, media: bytes, request: Any, *, sound_media: bytes, reference_media: bytes = b"") -> Any:
+        if sound_media:
+            raise DecodeError("timeout", "decoding took more than 10 s")
+        return await super()._decode(media, request, sound_media=sound_media, reference_media=reference_media)
+
+
+async def test_a_fault_of_separate_sound_loses_no_pictures() -> None:
+    """They are decoded without it."""
+    async with SoundBreaksDecoding(1) as pool:
+        decoded = await pool.decode(
+            segment("sine", "-an"), views=(), signals=("black",), with_audio=True, sound_media=b"sound"
+        )
+    assert len(decoded.signals["black"]) == 4
+    assert (decoded.audio, decoded.unmeasured_audio) == (None, "unavailable")

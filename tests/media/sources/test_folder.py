@@ -46,7 +46,8 @@ def write_file(path: Path, *, at: float, body: bytes = b"x") -> Path:
 
 
 def folder_source(folder: Path, clock: ManualClock, **arguments: Any) -> FolderSource:
-    return FolderSource(folder, stream_id="films", now=clock.now, stop=clock.stop, wait=clock.wait, **arguments)
+    times = {"now": clock.now, "monotonic": lambda: clock.now().timestamp()}
+    return FolderSource(folder, stream_id="films", stop=clock.stop, wait=clock.wait, **times, **arguments)
 
 
 async def collect_segments(folder: FolderSource) -> list[Segment]:

@@ -138,10 +138,8 @@ class DecoderPool:
             raise RuntimeError("the decoder pool is not open")
         if not media:
             raise DecodeError("empty")
-        if len(media) + len(sound_media) > self.limits.max_media_bytes:
-            raise DecodeError(
-                "too_long", f"{len(media) + len(sound_media)} bytes; at most {self.limits.max_media_bytes} are decoded"
-            )
+        if len(media) > self.limits.max_media_bytes:
+            raise DecodeError("too_long", f"{len(media)} bytes; at most {self.limits.max_media_bytes} are decoded")
         request = DecodeRequest(
             views=tuple(dict.fromkeys(views)),
             sampling=sampling,
@@ -158,11 +156,24 @@ class DecoderPool:
         )
         await self._acquire_worker_slot()
         try:
+            return await self._decode_all(media, request, reference, sound_media=sound_media)
+        finally:
+            self._free_workers.release()
+
+    async def _decode_all(
+        self, media: bytes, request: DecodeRequest, reference: ReferenceMedia | None, *, sound_media: bytes
+    ) -> DecodedSegment:
+        """Decode, compare and measure; when that fails, decode without separate sound: its fault loses no score."""
+        try:
             if reference is None:
                 return await self._decode(media, request, sound_media=sound_media)
             return await self._decode_with_reference(media, request, reference, sound_media=sound_media)
-        finally:
-            self._free_workers.release()
+        except DecodeError as error:
+            if not sound_media or error.reason not in _COSTLY_REASONS:
+                raise
+        without_sound = replace(request, with_audio=False, sound_bytes=0)
+        decoded = await self._decode_all(media, without_sound, reference, sound_media=b"")
+        return replace(decoded, unmeasured_audio="unavailable")
 
     async def _decode_with_reference(
         self, media: bytes, request: DecodeRequest, reference: ReferenceMedia, *, sound_media: bytes

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Container, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,7 @@ class FolderSource:
         settle_seconds: float = 2.0,
         until: Until = "stopped",
         wait: StoppableSleep = wait_or_stop,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder.absolute()
         self._stream_id = stream_id
@@ -68,6 +70,7 @@ class FolderSource:
         self._settle = timedelta(seconds=settle_seconds)
         self._until: Until = until
         self._wait = wait
+        self._monotonic = monotonic
         # since when each unfinished file has not changed
         self._settling: dict[_MediaFile, datetime] = {}
         # files as they were when their segments were yielded; a rewritten file is a new segment
@@ -101,7 +104,7 @@ class FolderSource:
                 sequence = int(now.timestamp())
                 failure = staleness.check(
                     now,
-                    seconds=now.timestamp(),
+                    seconds=self._monotonic(),
                     target_seconds=interval_seconds,
                     error=error_to_report,
                     sequence=sequence,

@@ -142,6 +142,8 @@ class PlaylistEntry:
     # the same media on other servers
     mirrors: tuple[Mirror, ...] = ()
     ad_cue: AdCue | None = None
+    # what timestamps of the media are ahead of the times of the playlist (DASH presentationTimeOffset)
+    media_offset_seconds: float = 0.0
     # the playlist tells the times of an ad break, and it begins within them
     is_ad_break: bool = False
 

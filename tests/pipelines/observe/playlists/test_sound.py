@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.observe.observer import Observer
 from pipelines.observe.playlists.positions import MAX_WAIT_SECONDS
-from pipelines.observe.playlists.sound import SoundPlaylist
+from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist
 from pipelines.observe.scoring_tiers import ScoringCascade
 from tests import factories
 from tests.pipelines.observe.playlists.rig import NOON, Origin, playlist
@@ -196,3 +196,53 @@ async def test_sound_of_packaged_streams_is_measured(tmp_path: Path, name: str) 
     assert outcome.audio.duration_seconds == pytest.approx(2, abs=0.1)
     assert outcome.audio.offset_seconds == pytest.approx(0, abs=0.1)
     assert outcome.audio.loudness_lufs is not None
+
+
+async def test_sound_of_the_same_number_and_another_time_is_refused() -> None:
+    """Pictures of 4 s and sound of 6 s count differently; timestamps tell."""
+    found = SeparateSound(parts=(), starts_seconds=0.0, ends_seconds=0.0, is_numbered=True)
+    assert found.is_plausible(factories.audio(offset_seconds=0.6), seconds=4.0)
+    assert found.is_plausible(factories.audio(offset_seconds=None), seconds=4.0)
+    assert not found.is_plausible(factories.audio(offset_seconds=14.0), seconds=4.0)
+    assert replace(found, is_numbered=False).is_plausible(factories.audio(offset_seconds=14.0), seconds=4.0)
+
+
+async def test_media_clocks_of_dash_are_told_apart() -> None:
+    """Sound whose timestamps begin 100 s before those of the pictures is in sync when its set says so."""
+    sets = "".join(
+        f'<AdaptationSet contentType="{kind}"><Representation id="{kind}" bandwidth="1">'
+        f'<SegmentTemplate media="{kind}$Number$.m4s" timescale="10" duration="20" presentationTimeOffset="{offset}"/>'
+        "</Representation></AdaptationSet>"
+        for kind, offset in (("video", 1000), ("audio", 0))
+    )
+    mpd = (
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT8S">'
+        f"<Period>{sets}</Period></MPD>"
+    )
+    sound = sound_of(Origin({MASTER_URL: mpd}))
+    pictures = replace(make_segment(1, rendition="video", seconds=2), url="https://cdn.example/video2.m4s")
+    track = (await (await open_playlist(MASTER_URL, Origin({MASTER_URL: mpd}))).load_tracks())[0]
+    found = await sound.find(replace(pictures, rendition=track.to_rendition("news", {})))
+    assert found is not None
+    assert [part.url for part in found.parts] == ["https://cdn.example/audio2.m4s"]
+    assert (found.starts_seconds, found.ends_seconds) == (-100.0, -100.0)
+
+
+async def test_segments_that_differ_in_their_query_are_told_apart() -> None:
+    """And a token that has changed in a list of other paths is no matter."""
+    queries = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + "".join(f"#EXTINF:2,\nseg?n={n}\n" for n in range(5))
+    texts = {MASTER_URL: MASTER, VIDEO_URL: f"{queries}#EXT-X-ENDLIST", SOUND_URL: playlist("s", range(5), ended=True)}
+    asked = replace(make_segment(99, rendition="720p", seconds=2.0), url="https://cdn.example/seg?n=2")
+    found = await sound_of(Origin(texts)).find(asked)
+    assert found is not None
+    assert [part.url for part in found.parts] == ["https://cdn.example/sound/s2.ts"]
+
+
+async def test_sound_in_very_long_parts_is_not_measured() -> None:
+    texts = {
+        MASTER_URL: MASTER,
+        VIDEO_URL: playlist("video", range(9), ended=True),
+        SOUND_URL: playlist("s", range(1), seconds=1800, ended=True),
+    }
+    with pytest.raises(SegmentError, match="lists nothing"):
+        await sound_of(Origin(texts)).find(segment(3))

@@ -189,7 +189,11 @@ class RegressionDetector:
             state, closed = close_without_values(
                 state, state.alert, at=segment.starts_at, why="no content has been repeated", chart=chart
             )
-            yield from self._inhibitor.apply(state, closed, at=segment.starts_at)
+            for alert in self._inhibitor.apply(state, closed, at=segment.starts_at):
+                member = MemberValue.of_alert(alert, scorer=state.series.scorer, at=segment.starts_at)
+                yield from self._to_groups(
+                    member, alert.labels, segment.stream_id, segment.rendition, scorer=state.basis.partition(" ")[0]
+                )
         if not segment.passage:
             return
         basis = f"{scorer} against {AGAINST_REPEATS}{self._deploy_suffix(segment)}"

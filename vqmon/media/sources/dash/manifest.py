@@ -164,6 +164,7 @@ class Manifest:
         origin, *others = order(representation.origins)
         representation = replace(representation, origins=(origin,))
         init_section = representation.init_section(indexes)
+        media_offset_seconds = representation.media_offset_seconds
         entries = []
         bounds = self._period_bounds(period, now, offset_seconds=representation.offset_seconds)
         for position, segment in enumerate(representation.segments(bounds, indexes), count):
@@ -182,6 +183,7 @@ class Manifest:
                     init_reference=init_section.reference if init_section else "",
                     init_byte_range=init_section.byte_range if init_section else None,
                     encryption=representation.encryption,
+                    media_offset_seconds=media_offset_seconds,
                 )
             )
         return with_mirrors(entries, others) if others else entries

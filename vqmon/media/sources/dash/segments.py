@@ -66,6 +66,13 @@ class Representation:
         text = self.addressing.attributes.get("availabilityTimeOffset", "") if self.addressing else ""
         return _ALWAYS_SECONDS if text.strip().upper() == "INF" else parse_seconds(text or self.base_offset)
 
+    @property
+    def media_offset_seconds(self) -> float:
+        """Media time at the start of the period (presentationTimeOffset); 0 when it is not stated."""
+        attributes = self.addressing.attributes if self.addressing else {}
+        ticks = xml.parse_integer(attributes, "presentationTimeOffset", 0)
+        return ticks / xml.parse_positive_integer(attributes, "timescale", 1)
+
     def index_location(self) -> IndexLocation | None:
         """The location of the index that `segments` needs; None when it needs none."""
         if self.addressing is None or self.addressing.name != "SegmentBase":

@@ -148,6 +148,14 @@ def test_one_passage_a_minute_is_remembered_and_the_mean_of_its_scores() -> None
     assert len(entries(store)) == 4
 
 
+@pytest.mark.parametrize("at", [-2e9, 2.0**32 - 1e9, 5e9])
+def test_moments_that_an_entry_cannot_hold_are_left_out(at: float) -> None:
+    """Before 1970 and from February 2106 on."""
+    store = StateStore()
+    assert compare(RepeatMemory(store), 1, at=at) is None
+    assert not blocks(store)
+
+
 def test_nothing_is_learned_while_an_alert_is_open(opened: Alert) -> None:
     store = StateStore()
     memory = RepeatMemory(store)

@@ -28,7 +28,6 @@ _EXPIRE_SECONDS = 14 * 86_400.0
 _MAX_COUNT = 8.0
 """The score of a passage is the mean of about so many showings; older ones fade."""
 
-
 _FIRST_ENTRIES = 4
 """Places that a series begins with; most renditions of a fleet of short streams need no more."""
 
@@ -65,6 +64,8 @@ class RepeatMemory:
         The score is learned, unless an alert is open: then the scores before it remain what content is compared with.
         Another basis forgets what was learned on the one before.
         """
+        if not 1 <= at < 2**32:
+            return None  # `seen_at` holds no such moment
         key = _key_of(state)
         entries = self._load(key, basis)
         nearest = _nearest(entries, passage, at)
@@ -146,8 +147,10 @@ class RepeatMemory:
 def _nearest(entries: NDArray[np.void], passage: Passage, at: float) -> int | None:
     """Index of the entry that shows the same content as a passage; None when there is none."""
     hashes = entries["passage"]
-    # One picture rules out nearly all of them.
+    # One picture rules out nearly all of them, a second one nearly all of the others.
     candidates = np.flatnonzero(np.bitwise_count(hashes[:, 0] ^ np.uint64(passage[0])) <= MAX_DIFFERENT_BITS)
+    second_bits = np.bitwise_count(hashes[candidates, 1] ^ np.uint64(passage[1]))
+    candidates = candidates[second_bits <= MAX_DIFFERENT_BITS]
     if not len(candidates):
         return None
     different_bits = np.bitwise_count(hashes[candidates] ^ np.array(passage, np.uint64)).sum(axis=1, dtype=np.int64)
