@@ -42,8 +42,8 @@ class Peers:
         self.table = ConnectionTable(LIMITS, is_proxy=lambda address: address in proxies, on_drop=self.reasons.append)
         self.ports = iter(range(1, 100))
 
-    def connect(self, address: str) -> RecordedTransport:
-        transport = RecordedTransport((address, next(self.ports)))
+    def connect(self, address: str, port: int = 0) -> RecordedTransport:
+        transport = RecordedTransport((address, port or next(self.ports)))
         self.table.guard(asyncio.Protocol()).connection_made(transport)
         return transport
 
@@ -70,6 +70,24 @@ async def test_connections_at_work_are_not_dropped() -> None:
     assert (refused.end, [transport.end for transport in busy]) == ("closed", ["", ""])
     assert peers.connect("192.0.2.1").end == ""
     assert [transport.end for transport in busy].count("aborted") == 1
+
+
+async def test_a_dropped_connection_whose_request_ends_later_is_forgotten() -> None:
+    """Also when its client has connected from the same port meanwhile."""
+    peers = Peers()
+    slow = peers.connect("192.0.2.1", 5000)
+    with peers.table.request(slow.peer):
+        slow.unread = 1
+        begin = asyncio.get_running_loop().time()
+        peers.table.sweep(begin)
+        peers.table.sweep(begin + 2 * LIMITS.write_seconds)
+        assert slow.end == "aborted"
+        again = peers.connect("192.0.2.1", 5000)
+    peers.reasons.clear()
+    peers.connect("192.0.2.1")
+    assert (again.end, peers.connect("192.0.2.1").end, again.end) == ("", "", "aborted")
+    peers.table.sweep(asyncio.get_running_loop().time() + 3600)
+    assert peers.reasons == ["client", "slow_request", "slow_request"]
 
 
 async def test_clients_are_networks_of_64_bits_and_proxies_have_no_limit_of_their_own() -> None:

@@ -339,6 +339,10 @@ async def test_a_free_slot_goes_to_the_key_that_used_them_least() -> None:
     order.clear()
     await run_concurrently(use(key) for key in ["many"] * 4 + ["one"] * 4)
     assert order.index("many") < 3
+    await run_concurrently(use("many") for _ in range(6))
+    order.clear()
+    await run_concurrently(use(key) for key in ["one"] * 4 + ["many"] * 4)
+    assert order.index("many") < 3
 
 
 async def test_a_wait_for_a_slot_that_is_cancelled_takes_none() -> None:

@@ -76,7 +76,7 @@ class ConnectionTable:
         try:
             yield
         finally:
-            if connection.peer in self._connections:
+            if self._connections.get(connection.peer) is connection:
                 self._begin_waiting(connection)
 
     def sweep(self, now: float) -> None:

@@ -59,6 +59,8 @@ class FairSlots:
     def __init__(self, count: int) -> None:
         self._free = count
         self._keys: dict[str, _KeySlots] = {}
+        # what a key that comes back has used at least
+        self._floor_seconds = 0.0
 
     def of(self, key: str) -> Slots:
         """The slots as one key uses them."""
@@ -67,8 +69,10 @@ class FairSlots:
     def take(self, slots: "_KeySlots") -> asyncio.Future[None]:
         """A future that is done when the key has its slot."""
         if not slots.is_active:
-            active = [other.used_seconds for other in self._keys.values() if other.is_active]
-            slots.used_seconds = max(slots.used_seconds, min(active, default=0.0))
+            most_seconds = max(other.used_seconds for other in self._keys.values())
+            active = (other.used_seconds for other in self._keys.values() if other.is_active)
+            self._floor_seconds = max(self._floor_seconds, min(active, default=most_seconds))
+            slots.used_seconds = max(slots.used_seconds, self._floor_seconds)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         slots.waiting.append(turn)
         self.give(0)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -42,7 +41,8 @@ class User:
 class SignIn:
     """The headers in which the proxy names the user and their groups, and which groups have which role.
 
-    A role is given to groups, to "user:NAME", and by "*" to everyone who is signed in.
+    A role is given to groups, to "user:NAME", and by "*" to everyone who is signed in; groups that are named "user:..."
+    are ignored.
     """
 
     user_header: str
@@ -59,7 +59,8 @@ class SignIn:
             raise HTTPException(401, f"The proxy named no user in the header {self.user_header}; sign in first.")
         name = names[0].strip()
         listed = ",".join(headers.getlist(self.groups_header)) if self.groups_header else ""
-        members = {"*", f"user:{name}", *(group.strip() for group in listed.split(",") if group.strip())}
+        groups = [group.strip() for group in listed.split(",")]
+        members = {"*", f"user:{name}", *(group for group in groups if group and not group.startswith("user:"))}
         roles: tuple[tuple[Role, Sequence[str]], ...] = (
             ("operator", self.operators),
             ("voter", self.voters),
@@ -117,7 +118,7 @@ def _require_own_page(headers: Headers, *, needs_proof: bool) -> None:
     """Raise 403 when the browser states that a request comes from another site, or states nothing and must."""
     fetch_site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     is_stated = fetch_site is not None or origin is not None
-    is_same_origin = origin is None or urlsplit(origin).netloc == headers.get("host", "")
+    is_same_origin = origin is None or origin.partition("://")[2] == headers.get("host")
     if (needs_proof and not is_stated) or fetch_site not in (None, "same-origin") or not is_same_origin:
         raise HTTPException(403, "Changes are accepted only from the pages of this site.")
 

@@ -1,5 +1,6 @@
 """Counts and times the requests of the pages, and answers the probes and Prometheus."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from vqmon.telemetry.metrics import Meters
 
 _PROBE_SECONDS = 0.9
 """How long a probe waits for the history."""
+
+_MAX_READS = 2
+"""Threads that wait for the history, those included that no probe waits for any more."""
 
 _METHODS = ("GET", "HEAD", "POST")
 """Others are counted as one, since a client may invent any."""
@@ -63,7 +67,9 @@ class Probes:
     # the number of the newest write of the history; raises StoreError
     read_tip: Callable[[], int]
     meters: Meters
-    _thread_limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
+    _thread_limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_MAX_READS))
+    # held until the history answers: the limiter is free again when the probe ends
+    _reads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_MAX_READS))
 
     async def healthz(self, request: Request) -> Response:
         """Answer `/healthz`: 200 when the history can be read."""
@@ -87,7 +93,7 @@ class Probes:
         with anyio.move_on_after(_PROBE_SECONDS):
             try:
                 tip = await anyio.to_thread.run_sync(
-                    self.read_tip, limiter=self._thread_limiter, abandon_on_cancel=True
+                    self._read_tip, limiter=self._thread_limiter, abandon_on_cancel=True
                 )
                 problem = ""
             except StoreError as error:
@@ -96,3 +102,11 @@ class Probes:
         if not problem:
             self.meters.set("vqmon.web.history.number", tip)
         return tip, problem
+
+    def _read_tip(self) -> int:
+        if not self._reads.acquire(blocking=False):
+            raise StoreError("earlier probes still wait for it")
+        try:
+            return self.read_tip()
+        finally:
+            self._reads.release()
