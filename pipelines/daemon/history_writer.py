@@ -34,7 +34,7 @@ class HistoryWriter:
     A write that fails waits in memory and in the spool, and every later one behind it, until the history takes them
     again; meanwhile the daemon goes on, is not ready, and its alerts are delivered from here. When more than
     `max_waiting_bytes` wait, no more are accepted until there is room, so that the sources stand still and nothing is
-    lost. What the spool was read to hold of an earlier run is written first.
+    lost. `unwritten`, which is what the spool holds of an earlier run, is written first.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class HistoryWriter:
         max_waiting_bytes: int = 256_000_000,
         backoff: Backoff = _BACKOFF,
         spool: Spool | None = None,
+        unwritten: Sequence[HistoryWrite] = (),
     ) -> None:
-        left = spool.left if spool else ()
         self._thread = thread
         self._meters = meters
         self._progress = progress
@@ -56,21 +56,23 @@ class HistoryWriter:
         self._spool = spool
         # held while the waiting writes and the spool change together
         self._spool_lock = asyncio.Lock()
-        self._waiting: deque[HistoryWrite] = deque(left)
-        self._waiting_bytes = sum(write.size_bytes for write in left)
+        self._waiting: deque[HistoryWrite] = deque(unwritten)
+        self._waiting_bytes = sum(write.size_bytes for write in unwritten)
         # how many of the waiting writes are in the spool, from the first on
-        self._spooled = len(left)
+        self._spooled = len(unwritten)
         self._spool_error = ""
-        self._alerts_on_their_way: list[QueuedAlert] = [queued for write in left for queued in _queued_alerts(write)]
+        self._alerts_on_their_way = [queued for write in unwritten for queued in _queued_alerts(write)]
         # one write at a time, in the order of their calls
         self._turn = asyncio.Lock()
         self._has_waiting = asyncio.Event()
         self._has_room = asyncio.Event()
         self._is_closing = asyncio.Event()
-        if left:
-            self._progress.problem = f"{len(left)} writes of an earlier run are not in the history yet"
+        # that of an earlier writer, before a reload
+        self._progress.problem = ""
+        if unwritten:
+            self._progress.problem = f"{len(unwritten)} writes of an earlier run are not in the history yet"
             self._has_waiting.set()
-            log.warning(**log_event("history.spool_found", file=spool and spool.path, writes=len(left)))
+            log.warning(**log_event("history.spool_found", file=spool and spool.path, writes=len(unwritten)))
             self._set_gauges()
 
     @property
@@ -193,6 +195,9 @@ class HistoryWriter:
             while self._waiting:
                 try:
                     await self._publish(self._waiting[0])
+                    if self._spooled and len(self._waiting) == 1:
+                        # a power failure may take the last transactions of SQLite, and the spool goes now
+                        await self._thread.run(self._thread.history.maintenance.checkpoint)
                 except StoreError as error:
                     async with self._spool_lock:
                         await self._spool_waiting()

@@ -28,6 +28,7 @@ from pipelines.service.wiring import (
     load_rules,
     open_observer,
     open_sources,
+    open_spool,
     state_file,
     utc_now,
 )
@@ -116,26 +117,7 @@ async def _watch(
         thread = stack.enter_context(
             open_history_thread(history.location, mode="write", evidence_max_bytes=history.evidence_max_bytes)
         )
-        fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
-        spool = Spool(state_file(settings, "spool"), history=history.url)
-        sources = open_sources(settings, fetcher=fetcher, history=thread.history, stop=service.stop, left=spool.read())
-        overload = _overload_monitor(thread, service)
-        observer = await stack.enter_async_context(
-            open_observer(settings, fetcher=fetcher, meters=service.meters, on_stage=overload.record_stage)
-        )
-        rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
-        context = _WatchContext(
-            observer=stack.enter_context(PoisonGuard(observer.observe, state_file(settings, "in-flight"), now=utc_now)),
-            sink=await _open_sink(
-                stack, settings, thread, rules=rules, service=service, overload=overload, spool=spool
-            ),
-            running=FairSlots(settings.in_flight),
-            overload=overload,
-            service=service,
-            on_publish=counting_callback(
-                service, on_publish, objective=Objective(floor=daemon.slo_floor, drop=daemon.slo_drop)
-            ),
-        )
+        sources, context = await _open_parts(stack, settings, thread, service=service, on_publish=on_publish)
         stack.enter_context(regular_pruning(thread, history))
         stack.enter_context(service.watchdog_pings())
         async with service.serving(
@@ -151,14 +133,54 @@ async def _watch(
             await _watch_all(sources, context, thread)
 
 
-def _overload_monitor(thread: HistoryThread, service: Service) -> OverloadMonitor:
-    alerts = thread.history.queries.alerts(open_only=True, stream_id=OWN_STREAM)
+async def _open_parts(
+    stack: AsyncExitStack, settings: Settings, thread: HistoryThread, *, service: Service, on_publish: OnPublish | None
+) -> tuple[Sequence[tuple[str, _StreamSource]], _WatchContext]:
+    """Open the sources and what their watchers share. Only the writer keeps what the spool holds, while it waits."""
+    fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
+    spool = open_spool(settings)
+    stack.enter_context(spool.held())
+    unwritten = spool.read()
+    sources = open_sources(settings, fetcher=fetcher, history=thread.history, stop=service.stop, unwritten=unwritten)
+    overload = _overload_monitor(thread, service, unwritten)
+    observer = await stack.enter_async_context(
+        open_observer(settings, fetcher=fetcher, meters=service.meters, on_stage=overload.record_stage)
+    )
+    rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
+    context = _WatchContext(
+        observer=stack.enter_context(PoisonGuard(observer.observe, state_file(settings, "in-flight"), now=utc_now)),
+        sink=await _open_sink(
+            stack,
+            settings,
+            thread,
+            rules=rules,
+            service=service,
+            overload=overload,
+            spool=spool,
+            unwritten=unwritten,
+        ),
+        running=FairSlots(settings.in_flight),
+        overload=overload,
+        service=service,
+        on_publish=counting_callback(
+            service, on_publish, objective=Objective(floor=settings.daemon.slo_floor, drop=settings.daemon.slo_drop)
+        ),
+    )
+    return sources, context
+
+
+def _overload_monitor(thread: HistoryThread, service: Service, unwritten: Sequence[HistoryWrite]) -> OverloadMonitor:
+    stored = thread.history.queries.alerts(open_only=True, stream_id=OWN_STREAM)
+    alerts = {alert.id: alert for alert in stored}
+    alerts |= {alert.id: alert for write in unwritten for alert in write.alerts if alert.stream_id == OWN_STREAM}
     return OverloadMonitor(
         meters=service.meters,
         progress=service.progress,
         now=utc_now,
         monotonic=time.monotonic,
-        open_alert=next((alert for alert in alerts if alert.rule == OVERLOADED_RULE), None),
+        open_alert=next(
+            (alert for alert in alerts.values() if (alert.rule, alert.state) == (OVERLOADED_RULE, "open")), None
+        ),
     )
 
 
@@ -171,10 +193,11 @@ async def _open_sink(
     service: Service,
     overload: OverloadMonitor,
     spool: Spool,
+    unwritten: Sequence[HistoryWrite],
 ) -> "OutcomeSink":
     """Open where outcomes go: the history, with deploy markers read from it and alerts delivered from it."""
     states = dict(thread.history.queries.states())
-    for key, state in (change for write in spool.left for change in write.states.items()):
+    for key, state in (change for write in unwritten for change in write.states.items()):
         if state is None:
             states.pop(key, None)
         else:
@@ -187,6 +210,7 @@ async def _open_sink(
         progress=service.progress,
         max_waiting_bytes=settings.history.max_waiting_bytes,
         spool=spool,
+        unwritten=unwritten,
     )
     await stack.enter_async_context(writer.retrying())
     notifier = await stack.enter_async_context(open_notifier(settings, thread, meters=service.meters, waiting=writer))

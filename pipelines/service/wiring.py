@@ -45,7 +45,7 @@ from vqmon.settings.sections import (
 )
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History
-from vqmon.transport.recovery.spool import HistoryWrite
+from vqmon.transport.recovery.spool import HistoryWrite, Spool
 from vqmon.transport.secrets import read_secret
 
 
@@ -349,15 +349,21 @@ def state_file(settings: Settings, suffix: Literal["in-flight", "spool"]) -> Pat
     return (settings.daemon.state_folder or history.path.parent) / f"{name}.{suffix}"
 
 
-class _SeenSegments:
-    """The keys of the segments that have an outcome, in the history or in what is left for it."""
+def open_spool(settings: Settings) -> Spool:
+    """The spool of the history of the settings; two histories may share a folder for states, but no spool."""
+    history = settings.history
+    return Spool(state_file(settings, "spool"), history=history.url or os.path.realpath(history.path))
 
-    def __init__(self, stored: Container[str], left: Sequence[HistoryWrite]) -> None:
+
+class _SeenSegments:
+    """The keys of the segments that have an outcome, in the history or in what it could not take yet."""
+
+    def __init__(self, stored: Container[str], unwritten: Sequence[HistoryWrite]) -> None:
         self._stored = stored
-        self._left = {outcome.segment.key for write in left for outcome in write.outcomes}
+        self._unwritten = {outcome.segment.key for write in unwritten for outcome in write.outcomes}
 
     def __contains__(self, segment_key: object) -> bool:
-        return segment_key in self._left or segment_key in self._stored
+        return segment_key in self._unwritten or segment_key in self._stored
 
 
 def open_sources(
@@ -366,11 +372,11 @@ def open_sources(
     fetcher: Fetcher,
     history: History,
     stop: asyncio.Event,
-    left: Sequence[HistoryWrite] = (),
+    unwritten: Sequence[HistoryWrite] = (),
 ) -> Sequence[tuple[str, PlaylistSource | FolderSource]]:
     """The id and the source of every stream, each going on where the history says that it stopped.
 
-    `left` is what the history could not take yet: its cursors are newer. Streams that share an id are arms of an
+    `unwritten` is what the history could not take yet: its cursors are newer. Streams that share an id are arms of an
     experiment: the names of their renditions end with `@ARM`.
     """
     source = settings.source
@@ -382,11 +388,11 @@ def open_sources(
             stream_id=source.folder_stream_id,
             now=utc_now,
             stop=stop,
-            seen=_SeenSegments(history.seen_segments(), left),
+            seen=_SeenSegments(history.seen_segments(), unwritten),
             settle_seconds=source.folder_settle_seconds,
         )
         return [(source.folder_stream_id, folder_source)]
-    cursors = {cursor.lane: cursor for write in left for cursor in write.cursors}
+    cursors = {cursor.lane: cursor for write in unwritten for cursor in write.cursors}
     if not source.streams:
         raise SettingsError("source.streams: nothing to watch; run `vqmon init URL`, or use `vqmon watch URL`")
     return [

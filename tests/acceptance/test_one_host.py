@@ -97,12 +97,16 @@ def test_what_a_replaced_history_does_not_take_outlives_a_kill(tmp_path: Path) -
             daemon.stdout.readline()
             history.rename(tmp_path / "away.db")
             history.write_text("no history", encoding="utf-8")
-            while len(Spool(spool).read()) < 2:
+            while len(Spool(spool, history=str(history.resolve())).read()) < 2:
                 time.sleep(0.02)
             daemon.kill()
             daemon.wait()
         (tmp_path / "away.db").rename(history)
-        left = [outcome.segment for write in Spool(spool).read() for outcome in write.outcomes]
+        left = [
+            outcome.segment
+            for write in Spool(spool, history=str(history.resolve())).read()
+            for outcome in write.outcomes
+        ]
         requests.clear()
         last = subprocess.run(watch, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 

@@ -18,7 +18,7 @@ from pipelines.service.wiring import (
     fetch_policy,
     libvmaf_versions,
     load_rules,
-    state_file,
+    open_spool,
     utc_now,
 )
 from pipelines.topics.publisher import topic_problems
@@ -33,7 +33,6 @@ from vqmon.plurals import plural
 from vqmon.settings.load import Settings, load_settings
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import open_history
-from vqmon.transport.recovery.spool import Spool
 from vqmon.transport.secrets import read_secret
 
 
@@ -168,7 +167,7 @@ def _check_history(settings: Settings) -> str:
             alerts = history.queries.alerts(open_only=True, stream_id=OWN_STREAM)
     except NoHistoryError:
         return f"{location} is reachable and has no tables yet; the first run creates them"
-    spool = Spool(state_file(settings, "spool"), history=settings.history.url)
+    spool = open_spool(settings)
     left = sum(len(write.outcomes) for write in spool.read())
     waiting = f"; {plural(left, 'outcome')} in {spool.path} that it has not taken yet" if left else ""
     about_vqmon = waiting + "".join(f"; since {alert.opened_at:%F %H:%M} UTC {alert.summary}" for alert in alerts)

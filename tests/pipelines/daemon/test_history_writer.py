@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from vqmon.retry import Backoff
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends import sqlite
+from vqmon.transport.history.backends.sqlite import SqliteDatabase
 from vqmon.transport.history.history import open_history
 from vqmon.transport.recovery.spool import HistoryWrite, Spool
 
@@ -41,6 +43,7 @@ class Writing:
             max_waiting_bytes=max_waiting_bytes,
             backoff=Backoff(first_seconds=0.01, last_seconds=0.02),
             spool=spool,
+            unwritten=spool.read(),
         )
 
     async def write(self, *sequences: int) -> None:
@@ -61,7 +64,6 @@ def spool_of(path: Path) -> Path:
 async def writing(path: Path, *, max_waiting_bytes: int = 10_000_000) -> AsyncIterator[Writing]:
     with open_history_thread(path, mode="write") as thread:
         spool = Spool(spool_of(path))
-        spool.read()
         subject = Writing(thread, max_waiting_bytes=max_waiting_bytes, spool=spool)
         async with subject.writer.retrying():
             yield subject
@@ -228,6 +230,34 @@ async def test_what_waits_outlives_a_restart_in_its_order(
         await until(lambda: not daemon.writer.is_degraded)
         assert daemon.stored == [0, 1, 2, 3, 4]
         assert [alert.id for alert in daemon.thread.history.queries.alerts()] == [ALERT.id]
+
+
+async def test_the_spool_goes_after_the_history_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure may take what SQLite has in its log alone."""
+    calls = []
+    checkpoint, clear = SqliteDatabase.checkpoint, Spool.clear
+
+    def record(name: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
+        return lambda subject: (calls.append(name), call(subject))[1]
+
+    monkeypatch.setattr(SqliteDatabase, "checkpoint", record("checkpoint", checkpoint))
+    monkeypatch.setattr(Spool, "clear", record("clear", clear))
+    async with writing(path) as daemon:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await daemon.write(0, 1)
+            other.execute("ROLLBACK")
+        await until(lambda: not daemon.writer.is_degraded)
+        assert calls == ["checkpoint", "clear"]
+
+
+async def test_a_new_writer_has_none_of_the_problems_of_the_last(path: Path) -> None:
+    """After a reload, with nothing in the spool: the daemon is ready."""
+    with open_history_thread(path, mode="write") as thread:
+        progress = ProgressTracker(lambda: 0.0)
+        progress.problem = "the history cannot be written"
+        HistoryWriter(thread, meters=Meters(), progress=progress)
+        assert progress.problem == ""
 
 
 async def test_where_the_spool_cannot_be_written_either_outcomes_wait_in_memory(

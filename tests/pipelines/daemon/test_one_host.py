@@ -13,6 +13,7 @@ from pipelines.daemon.history_writer import HistoryWriter
 from pipelines.daemon.one_host import (
     OutcomeSink,
     _cursor_after,
+    _overload_monitor,
     _watch_all,
     _watch_rendition,
     _watch_stream,
@@ -24,6 +25,7 @@ from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import Service
 from tests import factories
 from tests.factories import RENDITION, START
+from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.annotations import StreamEnd, stream_end
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, LaneCursor, Outcome, Segment, SegmentFailure
@@ -32,6 +34,7 @@ from vqmon.flow import FairSlots
 from vqmon.settings.rules_file import parse_rules
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
+from vqmon.transport.recovery.spool import HistoryWrite
 
 RULES = parse_rules(
     """
@@ -333,3 +336,18 @@ async def test_all_streams_are_watched_and_those_left_out_are_ended_first(daemon
     assert [(alert.stream_id, alert.state) for alert in daemon.alerts] == [("old", "resolved")]
     assert {outcome.segment.rendition.key for outcome in daemon.published} == {"a/hd", "b/hd"}
     assert sorted((end.stream_id, end.rendition) for end in daemon.ends) == [("a", "hd"), ("b", "hd"), ("old", "*")]
+
+
+def test_an_overload_that_only_the_spool_knows_is_gone_on_with(daemon: Daemon) -> None:
+    """Or nobody would resolve its alert; what the spool has resolved is over."""
+    stored, spooled = (
+        replace(ALERT, id=name, rule="overloaded", stream_id="vqmon", summary=name, state="open", resolved_at=None)
+        for name in ("stored", "spooled")
+    )
+    over = replace(stored, state="resolved", resolved_at=stored.opened_at)
+    daemon.thread.history.publish([], alerts=[stored])
+    warnings = []
+    for alerts in [], [over], [over, spooled]:
+        _overload_monitor(daemon.thread, daemon.service, [HistoryWrite(alerts=[alert]) for alert in alerts]).check()
+        warnings.append(daemon.service.progress.warning)
+    assert warnings == ["stored", "", "spooled"]

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.service import wiring
+from tests import factories
+from vqmon.errors import StoreError
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import DecodeSettings, SourceSettings, WatchedStream
 from vqmon.testing import make_segment
 from vqmon.transport.history.history import open_history
+from vqmon.transport.recovery.spool import HistoryWrite
 
 
 def test_score_has_a_long_decode_deadline_by_default() -> None:
@@ -52,3 +55,16 @@ def test_the_folder_of_a_folder_source_may_be_read(tmp_path: Path) -> None:
     settings = Settings(source=SourceSettings(kind="folder", folder=tmp_path))
 
     assert wiring.fetch_policy(settings).file_roots == (tmp_path,)
+
+
+def test_histories_of_one_name_do_not_take_each_others_spool(tmp_path: Path) -> None:
+    """Two daemons whose files have one name may have one folder for states."""
+
+    def settings(folder: str) -> Settings:
+        daemon = {"state_folder": str(tmp_path)}
+        return Settings.model_validate({"daemon": daemon, "history": {"path": str(tmp_path / folder / "vqmon.db")}})
+
+    wiring.open_spool(settings("one")).append(HistoryWrite(outcomes=[factories.event()]))
+    assert len(wiring.open_spool(settings("one")).read()) == 1
+    with pytest.raises(StoreError, match=r"vqmon\.db\.spool: holds what belongs to another history"):
+        wiring.open_spool(settings("two")).read()

@@ -1,7 +1,10 @@
 """The spool: what was appended is read again in order, whatever a kill, a full disk or damage leaves of the file."""
 
+import os
 import resource
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +30,7 @@ from vqmon.core.alerts.state import (
 )
 from vqmon.core.types import LaneCursor
 from vqmon.errors import StoreError
-from vqmon.transport.recovery.spool import HistoryWrite, Spool
+from vqmon.transport.recovery.spool import HistoryWrite, Spool, _framed
 
 GROUP, PAIR = GroupSeries("encoder=a", "lite"), PairSeries(RENDITION.key, "lite", "ladder")
 KEYS: list[StateKey] = [
@@ -128,6 +131,27 @@ def test_what_a_kill_cuts_short_is_left_out(path: Path, kept: float) -> None:
     assert first_sequences(path) == []
 
 
+@pytest.mark.parametrize("length_bytes", [3, 8, 100])
+def test_the_zeros_that_a_power_failure_leaves_are_no_write(path: Path, length_bytes: int) -> None:
+    """A file may be as long as it was made without its last bytes, or any of them."""
+    spooled(path, 0, 10)
+    path.write_bytes(path.read_bytes() + bytes(length_bytes))
+    spool = Spool(path)
+    assert [write.outcomes[0].segment.sequence for write in spool.read()] == [0, 10]
+    spool.append(write(20))
+    assert first_sequences(path) == [0, 10, 20]
+    path.write_bytes(bytes(length_bytes))
+    assert first_sequences(path) == []
+
+
+def test_a_record_that_does_not_unpack_is_refused(path: Path) -> None:
+    """Its checksum is right: another version may have packed it in another way."""
+    spooled(path, 0)
+    path.write_bytes(path.read_bytes() + _framed(b"not packed"))
+    with pytest.raises(StoreError, match="was written by another version of vqmon"):
+        Spool(path).read()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -152,6 +176,62 @@ def test_a_spool_of_another_history_is_refused(path: Path) -> None:
     assert len(Spool(path, history="postgresql://vqmon@one/vqmon").read()) == 1
     with pytest.raises(StoreError, match="belongs to another history; start vqmon once with that one"):
         Spool(path, history="postgresql://vqmon@two/vqmon").read()
+
+
+def test_two_daemons_do_not_share_a_spool(path: Path) -> None:
+    """The second one is told what to do; others may read beside the first, and its end frees the spool."""
+    with Spool(path).held():
+        spooled(path, 0)
+        with (
+            pytest.raises(
+                StoreError, match=r"vqmon\.db\.spool: another vqmon .*; stop it, or set daemon\.state_folder"
+            ),
+            Spool(path).held(),
+        ):
+            pass
+        assert first_sequences(path) == [0]
+    with Spool(path).held():
+        pass
+
+
+def test_a_spool_that_cannot_be_removed_is_empty(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next start would write it over newer states."""
+
+    def refuse(self: Path, *, missing_ok: bool) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    spool = spooled(path, 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        with pytest.raises(StoreError, match="cannot be removed: Permission denied"):
+            spool.clear()
+    assert first_sequences(path) == []
+    spool.append(write(10))
+    assert first_sequences(path) == [10]
+
+
+def test_calls_that_go_on_in_their_threads_wait_for_each_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was cancelled is still at work when the next one comes, which may not write at the same place."""
+    flush, has_begun, may_end = os.fdatasync, threading.Event(), threading.Event()
+
+    def flush_late(handle: int) -> None:
+        monkeypatch.undo()
+        has_begun.set()
+        assert may_end.wait(10)
+        flush(handle)
+
+    spool = Spool(path)
+    monkeypatch.setattr("vqmon.transport.recovery.spool.os.fdatasync", flush_late)
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(spool.append, write(0))
+        assert has_begun.wait(10)
+        second = executor.submit(spool.append, write(10))
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.1)
+        may_end.set()
+        first.result()
+        second.result()
+    assert first_sequences(path) == [0, 10]
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """A file of writes that a history could not take, in order, for the time after a restart."""
 
 import base64
+import fcntl
 import json
 import logging
 import os
 import struct
+import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -85,22 +88,47 @@ class HistoryWrite:
 class Spool:
     """An append-only file of writes, each with its length and a checksum, flushed to the disk before `append` returns.
 
-    `history` tells which history they are for; those for another one are refused. Only the owner of the history's lock
-    may open it. Errors are StoreErrors.
+    `history` tells which history they are for; those for another one are refused. Whoever appends or clears must be
+    within `held`; others may read. Safe to use from several threads. Errors are StoreErrors.
     """
 
     def __init__(self, path: Path, *, history: str = "") -> None:
         self._path = path
         self._history = history
         self._handle = -1
+        # a call that was cancelled goes on in its thread, beside the next one
+        self._lock = threading.Lock()
         self.size_bytes = 0
-        # what `read` found
-        self.left: Sequence[HistoryWrite] = ()
 
     @property
     def path(self) -> Path:
         """The file, which need not exist."""
         return self._path
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from this spool while the context lasts; StoreError when one of them holds it."""
+        # not the spool itself, which is removed and made anew
+        path = self._path.with_name(f"{self._path.name}.lock")
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            # where no file can be made no spool can: outcomes wait in memory alone
+            remedy = f"let vqmon write in {self._path.parent.absolute()}, or set daemon.state_folder"
+            log.error(**log_event("history.spool_failed", error=f"{path}: {error.strerror}", remedy=remedy))
+            yield
+            return
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                remedy = "stop it, or set daemon.state_folder to a folder of its own"
+                raise StoreError(f"{self._path}: another vqmon uses this spool; {remedy}") from error
+            except OSError as error:
+                raise StoreError(f"{path}: cannot be locked: {error.strerror}; set daemon.state_folder") from error
+            yield
+        finally:
+            os.close(handle)
 
     def read(self) -> Sequence[HistoryWrite]:
         """All writes, in order, without the last one when a kill has cut it short.
@@ -122,49 +150,65 @@ class Spool:
         if owner.decode(errors="replace") != self._history:
             raise self._refused("holds what belongs to another history; start vqmon once with that one")
         try:
-            self.left = [_decode(record) for record in writes]
-        except (WireError, ValueError, KeyError, TypeError) as error:
+            return [_decode(record) for record in writes]
+        except (WireError, ValueError, KeyError, TypeError, zlib.error) as error:
             raise self._refused(f"was written by another version of vqmon ({error}); start that one once") from error
-        return self.left
 
     def append(self, write: HistoryWrite) -> None:
         """Write at the end of the file; raises StoreError, and then the file is as before."""
-        try:
-            if self._handle < 0:
-                self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                # what a kill has cut short
-                os.ftruncate(self._handle, self.size_bytes)
-            head = b"" if self.size_bytes else _MAGIC + _framed(self._history.encode())
-            data = head + _framed(_encode(write))
+        record = _framed(_encode(write))
+        with self._lock:
             try:
-                _write_all(self._handle, data, self.size_bytes)
-                os.fdatasync(self._handle)
-            except OSError:
-                os.ftruncate(self._handle, self.size_bytes)
-                raise
-        except OSError as error:
-            raise StoreError(f"{self._path}: cannot be written: {error.strerror}") from error
-        self.size_bytes += len(data)
+                if self._handle < 0:
+                    self._open()
+                data = record if self.size_bytes else _MAGIC + _framed(self._history.encode()) + record
+                try:
+                    _write_all(self._handle, data, self.size_bytes)
+                    os.fdatasync(self._handle)
+                except OSError:
+                    os.ftruncate(self._handle, self.size_bytes)
+                    raise
+            except OSError as error:
+                raise StoreError(f"{self._path}: cannot be written: {error.strerror}") from error
+            self.size_bytes += len(data)
 
     def clear(self) -> None:
-        """Remove the file, when the history has taken everything."""
-        self.close()
-        self.size_bytes = 0
-        try:
-            self._path.unlink(missing_ok=True)
-            _flush_folder(self._path.parent)
-        except OSError as error:
-            raise StoreError(f"{self._path}: cannot be removed: {error.strerror}") from error
+        """Empty and remove the file, when the history has taken everything."""
+        with self._lock:
+            self._close()
+            self.size_bytes = 0
+            try:
+                with suppress(FileNotFoundError):
+                    # one that cannot be removed would be written over newer states at the next start
+                    _empty(self._path)
+                self._path.unlink(missing_ok=True)
+                _flush_folder(self._path.parent)
+            except OSError as error:
+                raise StoreError(f"{self._path}: cannot be removed: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file, which stays."""
+        with self._lock:
+            self._close()
+
+    def _open(self) -> None:
+        """Open the file, without what a kill has cut short, or make it, so that a power failure does not undo that."""
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(self._handle, self.size_bytes)
+            _flush_folder(self._path.parent)
+        except OSError:
+            self._close()
+            raise
+
+    def _close(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
 
     def _records(self, content: bytes) -> tuple[list[bytes], int]:
         """The contents of the frames, and where the last whole one ends."""
-        if not content.startswith(_MAGIC[: len(content)]):
+        if not content.startswith(_MAGIC[: len(content)]) and content.strip(b"\0"):
             raise self._refused("is no spool of vqmon")
         records: list[bytes] = []
         position = len(_MAGIC)
@@ -173,6 +217,9 @@ class Spool:
             end = position + _FRAME.size + length
             record = content[position + _FRAME.size : end]
             if end > len(content) or (zlib.crc32(record) != checksum and end == len(content)):
+                break
+            # a power failure may leave the length of the file without its bytes
+            if length == 0 and not content[position:].strip(b"\0"):
                 break
             if zlib.crc32(record) != checksum:
                 raise self._refused(f"is damaged at byte {position}, after {max(0, len(records) - 1)} writes")
@@ -196,6 +243,15 @@ def _write_all(handle: int, data: bytes, offset: int) -> None:
     while view:
         count = os.pwrite(handle, view, offset)
         view, offset = view[count:], offset + count
+
+
+def _empty(path: Path) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.ftruncate(handle, 0)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.commands.installation import check
 from pipelines.commands.installation.check import CheckResult, run_checks
+from pipelines.service.wiring import open_spool
 from tests import factories
 from tests.core.alerts.regression.faulty_streams import DROP, noise, series
 from tests.transport.wire.test_cloudevents import ALERT
@@ -17,7 +18,7 @@ from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
 from vqmon.settings.sections import HistorySettings
 from vqmon.transport.history.history import open_history
-from vqmon.transport.recovery.spool import HistoryWrite, Spool
+from vqmon.transport.recovery.spool import HistoryWrite
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +165,7 @@ def test_the_check_of_a_history_says_what_it_has_not_taken_and_that_vqmon_cannot
     with open_history(tmp_path / "vqmon.db", mode="write") as history:
         history.publish([factories.event()], alerts=[overloaded])
     spool = tmp_path / "vqmon.db.spool"
-    Spool(spool).append(HistoryWrite(outcomes=[factories.event(sequence=1), factories.event(sequence=2)]))
+    open_spool(settings).append(HistoryWrite(outcomes=[factories.event(sequence=1), factories.event(sequence=2)]))
     text = check._check_history(settings)
     assert f"; 2 outcomes in {spool} that it has not taken yet; since " in text
     assert text.endswith("UTC vqmon cannot keep up, decode is short")
