@@ -13,6 +13,9 @@ from vqmon.errors import SegmentError
 _MAX_WAITING = 64
 """Segments of a playlist that loses none are not taken ahead of time by more than this."""
 
+_MAX_WAITING_LIVE = 1000
+"""Nor are those of a live playlist by more than this, as while the history takes nothing."""
+
 _BACKLOG_SECONDS = 1.0
 """What is announced so soon after the first segment was there at the start: a backlog, not the live edge."""
 
@@ -69,6 +72,10 @@ class LiveQueue:
         return len(self._waiting) + len(self._given)
 
     @property
+    def _max_waiting(self) -> int:
+        return _MAX_WAITING if self._source.oldest_available is None else _MAX_WAITING_LIVE
+
+    @property
     def oldest_seconds(self) -> float:
         """For how long the oldest segment of the live edge has waited; 0 when none waits."""
         entries = (*self._given.values(), *self._waiting)
@@ -84,7 +91,7 @@ class LiveQueue:
             is_backlog = isinstance(item, SegmentFailure) or now - began_at < _BACKLOG_SECONDS
             self._waiting.append(_Waiting(item=item, announced_at=now, is_backlog=is_backlog))
             self._changed.set()
-            while len(self._waiting) >= _MAX_WAITING and self._source.oldest_available is None:
+            while len(self._waiting) >= self._max_waiting:
                 if self._stop.is_set():
                     return
                 await self._wait_for_change()
@@ -120,10 +127,10 @@ class LiveQueue:
         return isinstance(item, Segment) and oldest is not None and item.sequence < oldest
 
     def _pass_lost(self) -> None:
-        if not any(self._is_lost(entry.item) for entry in self._waiting):
+        # sequences rise: when the first is not lost, none is
+        if not self._waiting or not self._is_lost(self._waiting[0].item):
             return
-        segments = [entry for entry in self._waiting if isinstance(entry.item, Segment)]
-        newest = segments[-1]
+        newest = next(entry for entry in reversed(self._waiting) if isinstance(entry.item, Segment))
         self._waiting = deque(
             replace(entry, item=self._passed(entry.item)) if entry is not newest or self._is_lost(entry.item) else entry
             for entry in self._waiting

@@ -69,6 +69,7 @@ class _WatchContext:
     """What the watchers of all renditions share."""
 
     observer: _SegmentObserver
+    guard: PoisonGuard
     sink: "OutcomeSink"
     # bounds the segments that are observed at once; each stream gets its share
     running: FairSlots
@@ -148,7 +149,8 @@ async def _open_parts(
     )
     rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
     context = _WatchContext(
-        observer=stack.enter_context(PoisonGuard(observer.observe, state_file(settings, "in-flight"), now=utc_now)),
+        observer=observer,
+        guard=stack.enter_context(PoisonGuard(state_file(settings, "in-flight"), now=utc_now)),
         sink=await _open_sink(
             stack,
             settings,
@@ -269,11 +271,14 @@ async def _watch_rendition(stream_id: str, rendition: RenditionSource, context: 
     )
 
     async def observe(item: Segment | SegmentFailure) -> Observation:
-        ticket = progress.begin()
-        try:
-            return await context.observer.observe(queue.begin(item))
-        finally:
-            progress.end(ticket)
+        # only what is observed is in flight: the watchdog does not count the time until its turn
+        async with context.guard.turn(item) as allowed:
+            ticket = progress.begin()
+            try:
+                begun = queue.begin(item)
+                return await context.observer.observe(begun if allowed is item else allowed)
+            finally:
+                progress.end(ticket)
 
     async def publish(ready: Sequence[tuple[Segment | SegmentFailure, Observation]]) -> None:
         nonlocal count

@@ -9,6 +9,7 @@ from datetime import datetime
 from pipelines.daemon.live_queue import LiveQueue
 from vqmon.core.alerts.notifications import OWN_STREAM
 from vqmon.core.types import Alert, AlertEvidence, alert_id
+from vqmon.plurals import plural
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 
@@ -110,7 +111,7 @@ class OverloadMonitor:
         return None
 
     @property
-    def _short(self) -> str:
+    def _bottleneck(self) -> str:
         """The stage in which segments spent most of the last minute."""
         seconds: Counter[str] = Counter()
         for _, stage, busy_seconds in self._busy:
@@ -120,9 +121,9 @@ class OverloadMonitor:
         return known[0] if known else "decode"
 
     def _opened(self, age_seconds: float) -> Alert:
-        at, short = self._now(), self._short
+        at, short, count = self._now(), self._bottleneck, len(self._passed_at)
         series = f"{OWN_STREAM}/daemon/{OVERLOADED_RULE}"
-        passed = f"{len(self._passed_at)} segments were passed within a minute"
+        passed = f"{plural(count, 'segment')} {'was' if count == 1 else 'were'} passed within a minute"
         summary = f"vqmon cannot keep up, {short} is short; {passed}, the oldest waits for {age_seconds:.0f} s"
         return Alert(
             id=alert_id(OVERLOADED_RULE, series, at),
@@ -142,6 +143,8 @@ class OverloadMonitor:
     def _report(self, age_seconds: float) -> None:
         self._meters.set("vqmon.queue.waiting", sum(queue.count for queue in self._queues))
         self._meters.set("vqmon.queue.age", age_seconds)
-        series = [(float(self._alert is not None and stage == self._short), {"short": stage}) for stage in _REMEDIES]
+        series = [
+            (float(self._alert is not None and stage == self._bottleneck), {"short": stage}) for stage in _REMEDIES
+        ]
         self._meters.replace("vqmon.overloaded", series)
         self._progress.warning = self._alert.summary if self._alert else ""

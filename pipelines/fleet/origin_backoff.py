@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
@@ -56,14 +57,17 @@ class OriginBackoff:
         retry_seconds: float,
         away_seconds: float,
         probe_seconds: float = _BACKOFF.last_seconds,
+        turn: Callable[[Segment], AbstractAsyncContextManager[Segment | SegmentFailure]] = nullcontext,
         on_change: Callable[[int], None] = lambda away_count: None,
     ) -> None:
         """At most `slots` segments are observed at a time; each is retried for `retry_seconds` while its origin is up.
 
         `now` is a monotonic clock in seconds; `on_change` gets the number of origins that are away, wholly or for one
-        of their streams, whenever it may have changed.
+        of their streams, whenever it may have changed. A segment is observed in its `turn`, the wait for which is no
+        part of the attempt; a failure that it gives is the outcome.
         """
         self._observe = observe
+        self._turn = turn
         self._running = asyncio.Semaphore(slots)
         self._slots = slots
         self._progress = progress
@@ -131,15 +135,17 @@ class OriginBackoff:
 
     async def _try_once(self, segment: Segment, breakers: "_Breakers") -> Observation:
         try:
-            async with self._running:
+            async with self._running, self._turn(segment) as allowed:
+                if isinstance(allowed, SegmentFailure):
+                    return Observation(outcome=allowed)
                 ticket = self._progress.begin()
                 try:
                     async with asyncio.timeout(_MAX_ATTEMPT_SECONDS):
                         return await self._observe(segment)
-                except TimeoutError:
-                    return _failure(segment, ScoreError("timeout", f"not observed in {_MAX_ATTEMPT_SECONDS:g} s"))
                 finally:
                     self._progress.end(ticket)
+        except TimeoutError:
+            return _failure(segment, ScoreError("timeout", f"not observed in {_MAX_ATTEMPT_SECONDS:g} s"))
         finally:
             for breaker in breakers:
                 breaker.attempts -= 1

@@ -83,16 +83,17 @@ async def _work(
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
         memory_limit = MediaMemoryLimit(observer.fetch, max_bytes=settings.kafka.max_media_bytes)
         observer = replace(observer, fetch=memory_limit.fetch)
-        guard = stack.enter_context(PoisonGuard(observer.observe, state_file(settings, "in-flight"), now=utc_now))
+        guard = stack.enter_context(PoisonGuard(state_file(settings, "in-flight"), now=utc_now))
 
         async def observe(segment: Segment) -> Observation:
             try:
-                return await guard.observe(segment)
+                return await observer.observe(segment)
             finally:
                 memory_limit.release(segment)
 
         backoff = OriginBackoff(
             observe,
+            turn=guard.turn,
             progress=service.progress,
             now=time.monotonic,
             retry_seconds=settings.kafka.patience_seconds,

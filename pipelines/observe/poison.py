@@ -7,7 +7,7 @@ import logging
 import os
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipelines.observe.observer import Observation
 from vqmon.core.types import Segment, SegmentFailure, failure_from_error
 from vqmon.errors import ScoreError
 from vqmon.telemetry.logs import log_event
@@ -31,7 +30,7 @@ _PAGE_BYTES = 4096
 
 
 class PoisonGuard:
-    """Observes segments, and passes those that would end the process again and again, as `poison`; a context manager.
+    """Gives segments their turn, and passes those that end the process again and again, as `poison`; a context manager.
 
     A file holds the keys of the segments that are being observed, so that the next process knows them when this one is
     killed: by a fault of native code, for its memory, or by a watchdog. The first death may be the fault of any of
@@ -43,12 +42,10 @@ class PoisonGuard:
 
     def __init__(
         self,
-        observe: Callable[[Segment | SegmentFailure], Awaitable[Observation]],
         path: Path,
         *,
         now: Callable[[], datetime],
     ) -> None:
-        self._observe = observe
         self._now = now
         self._file = _InFlightFile(path)
         self._turns = _Turns()
@@ -62,22 +59,27 @@ class PoisonGuard:
     ) -> None:
         self._file.close()
 
-    async def observe(self, item: Segment | SegmentFailure) -> Observation:
-        """Observe a segment, alone when it is under suspicion; the failure `poison` when it is passed."""
+    @asynccontextmanager
+    async def turn(self, item: Segment | SegmentFailure) -> AsyncIterator[Segment | SegmentFailure]:
+        """Wait until a segment may be observed, in the context: alone when it is under suspicion.
+
+        The context is what there is to observe: the item, or the failure `poison` in place of a segment that is passed.
+        """
         if isinstance(item, SegmentFailure):
-            return await self._observe(item)
+            yield item
+            return
         key = item.key
         deaths = self._file.deaths(key)
         if self._file.is_poison(key):
             log.error(**log_event("segment.poison", segment=key, deaths=deaths))
             error = ScoreError("poison", f"vqmon ended {deaths} times while it observed this segment")
-            return Observation(outcome=failure_from_error(item.without_secrets(), error, observed_at=self._now()))
+            yield failure_from_error(item.without_secrets(), error, observed_at=self._now())
+            return
         async with self._turns.alone() if deaths else self._turns.in_company():
             self._file.begin(key)
             try:
-                observation = await self._observe(item)
+                yield item
                 self._file.note_success()
-                return observation
             finally:
                 self._file.end(key)
 

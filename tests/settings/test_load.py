@@ -55,6 +55,14 @@ def test_a_list_in_the_environment_must_be_json(monkeypatch: pytest.MonkeyPatch)
         load_settings()
 
 
+def test_a_wrong_variable_of_a_section_within_a_section_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the file."""
+    monkeypatch.setenv("VQMON_WEB__LIMITS__CONNECTIONS", "0")
+
+    with pytest.raises(SettingsError, match=r"^environment: VQMON_WEB__LIMITS__CONNECTIONS: "):
+        load_settings()
+
+
 def test_a_stream_names_the_reference_of_each_segment() -> None:
     """By the name, number and rendition of the segment; other fields are refused."""
     address = "https://origin.example/mezzanine/{rendition}/{sequence}-{name}"

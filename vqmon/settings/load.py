@@ -105,8 +105,8 @@ def _usable_cores() -> int:
 def load_settings(path: Path | None = None) -> Settings:
     """Read the settings file, then the environment over it.
 
-    The file is `path`, else what `VQMON_CONFIG` names, else the first of `PLACES` that exists, else none. Relative
-    paths in the file are relative to the file. Raises SettingsError naming file, key and remedy.
+    The file is `path`, else what `VQMON_CONFIG` names, else the first of `_SETTINGS_FILES` that exists, else none.
+    Relative paths in the file are relative to the file. Raises SettingsError naming file, key and remedy.
     """
     file = path or (Path(os.environ["VQMON_CONFIG"]) if os.environ.get("VQMON_CONFIG") else None)
     if file is not None and not file.is_file():
@@ -236,8 +236,9 @@ def _explain(error: ValidationError, origin: str) -> Iterator[str]:
 
 def _variable_of(location: tuple[int | str, ...]) -> str:
     """The environment variable that sets a key, and so goes over the file; "" when there is none."""
-    name = f"VQMON_{'__'.join(str(part) for part in location[:2])}".upper()
-    return name if len(location) > 1 and any(variable.upper() == name for variable in os.environ) else ""
+    given = {variable.upper() for variable in os.environ}
+    names = (f"VQMON_{'__'.join(map(str, location[:length]))}".upper() for length in range(len(location), 1, -1))
+    return next((name for name in names if name in given), "")
 
 
 def _section_at(key: str) -> type[BaseModel] | None:

@@ -136,6 +136,16 @@ async def test_a_recorded_playlist_is_not_taken_ahead_of_time() -> None:
     await watching.filling
 
 
+async def test_a_live_playlist_is_not_taken_without_end() -> None:
+    """As while the history takes nothing; it goes on as places become free."""
+    watching = Watching()
+    await watching.source.announce(*range(1100))
+    assert watching.queue.count == 1000
+    watching.source.oldest_available = 999
+    assert await watching.take(1000) == [*(f"{number} overloaded" for number in range(999)), "999"]
+    assert await watching.take(1) == ["1000"]
+
+
 async def test_a_backlog_is_not_the_live_edge() -> None:
     """What was there at the start tells nothing of the machine, however long it takes."""
     watching = Watching()

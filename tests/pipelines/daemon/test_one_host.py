@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from pipelines.daemon.one_host import (
 )
 from pipelines.daemon.overload import OverloadMonitor
 from pipelines.observe.observer import Observation
+from pipelines.observe.poison import PoisonGuard
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import Service
 from tests import factories
@@ -79,6 +81,7 @@ class Daemon:
         self.gates: dict[int, asyncio.Event] = {}
         self.context = _WatchContext(
             observer=SimpleNamespace(observe=self._observe),  # type: ignore[arg-type]
+            guard=PoisonGuard(Path("never-opened"), now=lambda: START),
             sink=self.sink,
             running=FairSlots(4),
             overload=OverloadMonitor(
@@ -240,6 +243,21 @@ async def test_segments_are_published_in_order_whatever_is_observed_first(
     assert "rendition.ended" in caplog.text
     assert max(daemon.in_flight) > 1
     assert daemon.service.progress.in_flight == 0
+
+
+async def test_a_segment_that_waits_for_its_turn_is_not_in_flight(daemon: Daemon) -> None:
+    """So the watchdog does not count the wait; and one that is passed is published as the failure."""
+    waiting: list[int] = []
+
+    @asynccontextmanager
+    async def turn(item: Segment) -> AsyncIterator[Segment | SegmentFailure]:
+        waiting.append(daemon.service.progress.in_flight)
+        yield item if item.sequence == 0 else factories.failure(sequence=1, reason="poison")
+
+    context = replace(daemon.context, guard=SimpleNamespace(turn=turn), running=FairSlots(1))  # type: ignore[arg-type]
+    await _watch_rendition("news-1", ListedSegments(KEY, [factories.segment(sequence=n) for n in (0, 1)]), context)
+    assert (waiting, daemon.in_flight) == ([0, 0], [1, 1])
+    assert [getattr(outcome, "reason", "scored") for outcome in daemon.published] == ["scored", "poison"]
 
 
 async def test_a_failure_of_the_source_is_published_as_it_is(daemon: Daemon) -> None:

@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
+from pipelines.fleet import origin_backoff
 from pipelines.fleet.origin_backoff import MediaMemoryLimit, OriginBackoff
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.pipelines.memory_fleet import segment, until
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure, failure_from_error
-from vqmon.errors import FetchError
+from vqmon.errors import FetchError, ScoreError
 from vqmon.flow import run_concurrently
 from vqmon.telemetry.health import ProgressTracker
 
@@ -75,6 +77,25 @@ def at(host: str, number: int, *, stream_id: str = "news") -> Segment:
 def reasons(observations: Iterable[Observation]) -> list[str]:
     """The reason of each, "scored" where there is none."""
     return [getattr(observation.outcome, "reason", "scored") for observation in observations]
+
+
+async def test_the_wait_for_a_turn_is_no_part_of_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that had to wait is observed, and one that is passed is not."""
+    monkeypatch.setattr(origin_backoff, "_MAX_ATTEMPT_SECONDS", 0.01)
+    origin, progress = Origin(), ProgressTracker(time.monotonic)
+
+    @asynccontextmanager
+    async def turn(segment: Segment) -> AsyncIterator[Segment | SegmentFailure]:
+        await asyncio.sleep(0.03)
+        assert progress.in_flight == 0
+        error = ScoreError("poison", "")
+        yield segment if segment.sequence == 0 else failure_from_error(segment, error, observed_at=segment.ends_at)
+
+    origins = OriginBackoff(
+        origin.observe, slots=4, progress=progress, now=time.monotonic, retry_seconds=1, away_seconds=1, turn=turn
+    )
+    assert reasons([await origins.observe(at("a", number)) for number in (0, 1)]) == ["scored", "poison"]
+    assert origin.tries == [0]
 
 
 async def test_an_origin_that_comes_back_in_time_serves_what_waited() -> None:

@@ -19,15 +19,18 @@ class Process:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.guard = PoisonGuard(self._observe, path, now=lambda: START)
+        self.guard = PoisonGuard(path, now=lambda: START)
         self.observed: list[int] = []
         self.in_flight: list[int] = []
         self.most_in_flight = 0
         # these are observed until the kill
         self.deadly: set[int] = set()
 
-    async def _observe(self, item: Segment | SegmentFailure) -> Observation:
-        assert isinstance(item, Segment)
+    async def _observe(self, segment: Segment) -> Observation:
+        async with self.guard.turn(segment) as item:
+            return Observation(outcome=item) if isinstance(item, SegmentFailure) else await self._observe_now(item)
+
+    async def _observe_now(self, item: Segment) -> Observation:
         self.in_flight.append(item.sequence)
         self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
         await asyncio.sleep(3600 if item.sequence in self.deadly else 0)
@@ -38,7 +41,7 @@ class Process:
     async def observe(self, *sequences: int) -> Sequence[str]:
         """Observe at once; "" or the reason of each."""
         segments = [factories.segment(sequence=sequence) for sequence in sequences]
-        observations = await asyncio.gather(*map(self.guard.observe, segments))
+        observations = await asyncio.gather(*map(self._observe, segments))
         return [getattr(observation.outcome, "reason", "") for observation in observations]
 
     async def die(self, *sequences: int, observing: set[int], next_path: Path) -> None:
@@ -117,11 +120,9 @@ async def test_one_death_is_forgotten_by_a_segment_that_is_then_observed(paths: 
 async def test_an_observation_that_ends_by_an_error_is_no_death(paths: list[Path], error: type[BaseException]) -> None:
     """As at the end of the time for draining."""
 
-    async def fail(item: object) -> Observation:
-        raise error
-
-    with PoisonGuard(fail, paths[0], now=lambda: START) as guard, pytest.raises(error):
-        await guard.observe(factories.segment(sequence=1))
+    with PoisonGuard(paths[0], now=lambda: START) as guard, pytest.raises(error):
+        async with guard.turn(factories.segment(sequence=1)):
+            raise error
     assert '"in_flight": []' in paths[0].read_text()
 
 
