@@ -4,11 +4,12 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vqmon.errors import SettingsError
@@ -203,10 +204,10 @@ def _unknown_variables(keys: list[str]) -> Iterator[str]:
 def _unreadable_list() -> str:
     """The environment variable whose list is no JSON, with what it holds; "" when there is none."""
     for name, value in os.environ.items():
-        section, _, key = name.lower().removeprefix("vqmon_").partition("__")
-        field = getattr(_section_at(section), "model_fields", {}).get(key)
-        is_list = field is not None and get_origin(field.annotation) in (tuple, dict)
-        if is_list or (not key and section in Settings.model_fields):
+        prefix, _, path = name.lower().partition("_")
+        field = _field_at(path.split("__")) if prefix == "vqmon" else None
+        is_table = field is not None and hasattr(field.annotation, "model_fields")
+        if field is not None and (is_table or get_origin(field.annotation) in (tuple, dict)):
             try:
                 json.loads(value)
             except ValueError:
@@ -242,20 +243,23 @@ def _variable_of(location: tuple[int | str, ...]) -> str:
 
 
 def _section_at(key: str) -> type[BaseModel] | None:
-    field = Settings.model_fields.get(key)
+    field = _field_at(key.split("."))
     return field.annotation if field and isinstance(field.annotation, type) else None
+
+
+def _field_at(location: Sequence[int | str]) -> FieldInfo | None:
+    section: type[BaseModel] | None = Settings
+    field: FieldInfo | None = None
+    for part in location:
+        field = getattr(section, "model_fields", {}).get(part)
+        section = field.annotation if field else None
+    return field
 
 
 def _constraints_at(location: tuple[int | str, ...]) -> list[object]:
     """The bounds of the setting at a location."""
-    section: type[BaseModel] | None = Settings
-    constraints: list[object] = []
-    for part in location:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is None:
-            return []
-        constraints, section = field.metadata, field.annotation
-    return constraints
+    field = _field_at(location)
+    return field.metadata if field else []
 
 
 def _keys_at(key: str) -> list[str]:
