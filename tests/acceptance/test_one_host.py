@@ -51,8 +51,7 @@ def test_a_vod_playlist_is_whole_after_sigkills_at_random_moments(tmp_path: Path
                 if daemon.wait() == 0:
                     break
         last = vqmon("watch", f"{origin}/vod.m3u8", "--history", str(history), cwd=tmp_path)
-    with open_history(history, mode="read") as stored:
-        outcomes = list(stored.documents.outcomes_in_write_order())
+    outcomes = stored_outcomes(history)
 
     assert last.returncode == 0, last.stderr
     assert [outcome.segment.sequence for outcome in outcomes] == list(range(120))
@@ -67,8 +66,12 @@ def test_a_segment_that_kills_the_daemon_at_every_start_is_passed_after_the_seco
     daemons: list[subprocess.Popen[bytes]] = []
 
     def kill(path: str) -> None:
-        if path.endswith("s0001.ts"):
-            daemons[-1].kill()
+        if not path.endswith("s0001.ts"):
+            return
+        # what is stored is not observed again: then the second process has observed nothing but this segment
+        while not stored_outcomes(history):
+            time.sleep(0.02)
+        daemons[-1].kill()
 
     with serving(playlist.parent, on_request=kill) as origin:
         watch = [sys.executable, "-m", "vqmon", "watch", f"{origin}/vod.m3u8", "--history", str(history)]
@@ -76,11 +79,15 @@ def test_a_segment_that_kills_the_daemon_at_every_start_is_passed_after_the_seco
             one_at_a_time = {**os.environ, "VQMON_DAEMON__IN_FLIGHT": "1", "VQMON_DECODE__WORKERS": "1"}
             daemons.append(subprocess.Popen(watch, cwd=tmp_path, env=one_at_a_time, stdout=subprocess.DEVNULL))
             daemons[-1].wait(timeout=100)
-    with open_history(history, mode="read") as stored:
-        outcomes = list(stored.documents.outcomes_in_write_order())
+    outcomes = stored_outcomes(history)
 
     assert [daemon.returncode for daemon in daemons] == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert [getattr(outcome, "reason", "") for outcome in outcomes] == ["", "poison", "", ""]
+
+
+def stored_outcomes(history: Path) -> list[Outcome]:
+    with open_history(history, mode="read") as stored:
+        return list(stored.documents.outcomes_in_write_order())
 
 
 def test_what_a_replaced_history_does_not_take_outlives_a_kill(tmp_path: Path) -> None:
