@@ -58,6 +58,18 @@ def posted_body(handler: BaseHTTPRequestHandler) -> bytes:
 
 
 @contextmanager
+def served(server: ThreadingHTTPServer) -> Iterator[None]:
+    """The server answers in a thread of its own meanwhile."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
 def receiving() -> Iterator[Receiver]:
     """An HTTP server on a free loopback port."""
     receiver = Receiver()
@@ -86,14 +98,9 @@ def receiving() -> Iterator[Receiver]:
             return
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
         receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
+        with served(server):
             yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class RunningAlertmanager:

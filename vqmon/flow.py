@@ -60,7 +60,7 @@ class FairSlots:
         self._free = count
         self._keys: dict[str, _KeySlots] = {}
         # what a key that comes back has used at least
-        self._floor_seconds = 0.0
+        self._least_seconds = 0.0
 
     def of(self, key: str) -> Slots:
         """The slots as one key uses them."""
@@ -71,8 +71,8 @@ class FairSlots:
         if not slots.is_active:
             most_seconds = max(other.used_seconds for other in self._keys.values())
             active = (other.used_seconds for other in self._keys.values() if other.is_active)
-            self._floor_seconds = max(self._floor_seconds, min(active, default=most_seconds))
-            slots.used_seconds = max(slots.used_seconds, self._floor_seconds)
+            self._least_seconds = max(self._least_seconds, min(active, default=most_seconds))
+            slots.used_seconds = max(slots.used_seconds, self._least_seconds)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         slots.waiting.append(turn)
         self.give(0)

@@ -40,7 +40,7 @@ _REMEDIES = {
 
 
 class OverloadMonitor:
-    """Looks at the queues of all renditions every few seconds, and opens and resolves the alert `overloaded`.
+    """Checks the queues of all renditions every few seconds, and opens and resolves the alert `overloaded`.
 
     `monotonic` is in seconds; `open_alert` is the one that an earlier run has left open.
     """

@@ -2,12 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from vqmon.core.types import Segment
+from vqmon.core.types import Reference, Segment
 from vqmon.errors import FetchError
+from vqmon.media.sources.media_playlist import PlaylistEntry
 
 Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 
@@ -21,6 +22,20 @@ class FetchedMedia:
 
     media: bytes
     served_url: str = ""
+
+
+def segment_at(segment: Segment, media: Reference | PlaylistEntry) -> Segment:
+    """Other media of a segment, its reference or sound, as a segment that can be fetched."""
+    return replace(
+        segment,
+        url=media.url,
+        byte_range=media.byte_range,
+        init_url=media.init_url,
+        init_byte_range=media.init_byte_range,
+        encryption=media.encryption,
+        reference=None,
+        mirrors=media.mirrors if isinstance(media, PlaylistEntry) else (),
+    )
 
 
 class AddressFailover:

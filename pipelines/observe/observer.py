@@ -7,7 +7,7 @@ from datetime import datetime
 
 from opentelemetry.trace import SpanContext
 
-from pipelines.observe.addresses import AddressFailover, Fetch, FetchedMedia
+from pipelines.observe.addresses import AddressFailover, Fetch, FetchedMedia, segment_at
 from pipelines.observe.heat_maps import RecentDetail, scorer_heat_map
 from pipelines.observe.playlists.sound import SeparateSound
 from pipelines.observe.scoring_tiers import (
@@ -157,7 +157,7 @@ class Observer:
         if segment.reference is not None and self.cascade.takes_references:
             try:
                 with measured_stage("fetch_reference", self.record_stage):
-                    others["reference"] = await self.fetch(_segment_of_reference(segment, segment.reference))
+                    others["reference"] = await self.fetch(segment_at(segment, segment.reference))
             except FetchError as error:
                 missing = ReferenceComparison(unscored="fetch", detail=f"{error.reason}: {error.detail}")
         scored = await self._score(segment, media, others)
@@ -245,17 +245,3 @@ class _FetchedSound:
         if not self.sound.is_plausible(decoded.audio, seconds=decoded.media.duration_seconds):
             return replace(decoded, audio=None, unmeasured_audio="unavailable")
         return replace(decoded, audio=self.sound.relative_to_playlists(decoded.audio))
-
-
-def _segment_of_reference(segment: Segment, reference: Reference) -> Segment:
-    """The reference as a segment that can be fetched."""
-    return replace(
-        segment,
-        url=reference.url,
-        byte_range=reference.byte_range,
-        init_url=reference.init_url,
-        init_byte_range=reference.init_byte_range,
-        encryption=reference.encryption,
-        reference=None,
-        mirrors=(),
-    )

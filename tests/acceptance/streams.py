@@ -1,6 +1,5 @@
 """Small HLS streams made of real media, and a loopback origin to serve them."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.media.clips import clip, ffmpeg, x264
+from tests.receivers import served
 
 BLACK = "color=black:s={size}:r={rate}:d={seconds}"
 
@@ -49,11 +49,5 @@ def serving(folder: Path, *, on_request: Callable[[str], object] = lambda path: 
         def log_message(self, *args: Any) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server, served(server):
+        yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.media.clips import clip, x264
-from tests.receivers import free_port, posted_body, wait_until
+from tests.receivers import free_port, posted_body, served, wait_until
 from vqmon.cli.main import main
 from vqmon.transport.history.history import open_history
 from vqmon.web.app import create_app
@@ -119,14 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def origin() -> Iterator[_Origin]:
-    with _Origin(clip(*x264(), size="192x108", seconds=1)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with _Origin(clip(*x264(), size="192x108", seconds=1)) as server, served(server):
+        yield server
 
 
 def write_settings(folder: Path, server: _Origin, *, health_port: int = 0, credentials: str = "") -> None:

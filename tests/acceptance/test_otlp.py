@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.media.clips import clip, x264
-from tests.receivers import posted_body
+from tests.receivers import posted_body, served
 
 
 class _Receiver(ThreadingHTTPServer):
@@ -44,14 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def receiver() -> Iterator[_Receiver]:
-    with _Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with _Receiver() as server, served(server):
+        yield server
 
 
 def test_each_segment_is_a_trace_and_metrics_arrive_with_them(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ async def test_pages_answer_from_either_history(history_location: HistoryLocatio
 
 
 def test_back_up_check_and_salvage_a_file(tmp_path: Path) -> None:
-    """A damaged history is told by exit code 1, and what is saved of it is exported."""
+    """A damaged history ends in exit code 1, and what is saved of it is exported."""
     path = tmp_path / "history.db"
     settings = tmp_path / "vqmon.toml"
     settings.write_text(f'[history]\npath = "{path}"\n', encoding="utf-8")

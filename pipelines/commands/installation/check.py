@@ -185,7 +185,7 @@ def _check_series(settings: Settings) -> Iterator[CheckResult]:
                     if text := rule_visibility_text(states, delta_min=rule.condition.delta_min):
                         parts.append(f"{rule.name}: {text}")
     except (VqmonError, OSError):
-        # the checks of rules and history have told
+        # the checks of rules and history report it
         return
     if parts:
         yield CheckResult(subject="series", text="; ".join(parts), passed=True)

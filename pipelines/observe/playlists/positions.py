@@ -182,7 +182,7 @@ class LocatedEntry:
 
 
 def _locate(segment: Segment, playlist: MediaPlaylist) -> Position | None:
-    """The position of a segment in its own playlist; None when it is not listed, or not to be told from others."""
+    """The position of a segment in its own playlist; None when it is not listed, or not as one entry."""
     path = segment.url.partition("?")[0]
     # Tokens in the query may change from load to load; a query may also be all that tells segments apart.
     candidates = [

@@ -44,9 +44,11 @@ class ReferencePlaylist:
         """The reference of a segment, or why there is none; None for a segment of the reference rendition itself."""
         position = await self._own.position_of(segment)
         try:
-            await self._reference.find(position.partner_in)
-            if self._url == self._stream_url and segment.rendition.name == self._reference_name:
-                return None
+            if self._url == self._stream_url:
+                # the name of the reference rendition is known when its playlist has been loaded
+                await self._reference.find(position.partner_in)
+                if segment.rendition.name == self._reference_name:
+                    return None
             entry = await find_when_listed(self._reference, position, position.partner_in, sleep=self._sleep)
         except SegmentError as error:
             return ReferenceComparison(unscored="fetch", detail=f"{redact_url(self._url)}: {error.detail}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from pipelines.observe.addresses import segment_at
 from pipelines.observe.playlists.positions import (
     CachedPlaylist,
     LocatedEntry,
@@ -115,7 +116,7 @@ def _sound_of(segment: Segment, position: Position, located: list[LocatedEntry])
     first, last = located[0], located[-1]
     starts, ends = first.starts_seconds, last.starts_seconds
     clock_seconds = first.entry.media_offset_seconds - position.media_offset_seconds
-    parts = [_as_segment(segment, each) for each in located]
+    parts = [segment_at(segment, each.entry) for each in located]
     return SeparateSound(
         # one initialization section is enough for all that follow
         parts=tuple(
@@ -126,19 +127,4 @@ def _sound_of(segment: Segment, position: Position, located: list[LocatedEntry])
         ends_seconds=clock_seconds
         + (0.0 if ends is None else ends + last.entry.duration_seconds - position.duration_seconds),
         is_numbered=starts is None,
-    )
-
-
-def _as_segment(segment: Segment, located: LocatedEntry) -> Segment:
-    """The entry as a segment that can be fetched."""
-    entry = located.entry
-    return replace(
-        segment,
-        url=entry.url,
-        byte_range=entry.byte_range,
-        init_url=entry.init_url,
-        init_byte_range=entry.init_byte_range,
-        encryption=entry.encryption,
-        mirrors=entry.mirrors,
-        reference=None,
     )

@@ -101,21 +101,28 @@ def scripted_answer(make: Callable[[], Answer | str]) -> Callable[[Request, asyn
     return answer
 
 
+def playlist_source(
+    server: Server, clock: ManualClock, path: str, *, fetcher: Fetcher, **arguments: Any
+) -> PlaylistSource:
+    """The source of a playlist of the server, whose times are those of the clock."""
+    return PlaylistSource(
+        server.url(path),
+        stream_id="news",
+        fetcher=fetcher,
+        now=clock.now,
+        stop=clock.stop,
+        wait=clock.wait,
+        monotonic=clock.monotonic,
+        **arguments,
+    )
+
+
 async def collect_lanes(
     server: Server, clock: ManualClock, path: str = "/live.m3u8", **arguments: Any
 ) -> dict[str, list[SegmentOrFailure]]:
     """All items that the lanes give until the clock stops them, by lane."""
     async with Fetcher(policy(server)) as fetcher:
-        source = PlaylistSource(
-            server.url(path),
-            stream_id="news",
-            fetcher=fetcher,
-            now=clock.now,
-            stop=clock.stop,
-            wait=clock.wait,
-            monotonic=clock.monotonic,
-            **arguments,
-        )
+        source = playlist_source(server, clock, path, fetcher=fetcher, **arguments)
         return {lane.name: [item async for item in lane] for lane in await source.lanes()}
 
 

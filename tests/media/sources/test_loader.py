@@ -13,6 +13,7 @@ from tests.media.sources.rig import (
     collect_lanes,
     collect_single_lane,
     live_mpd,
+    playlist_source,
     policy,
     reasons,
     scripted_answer,
@@ -20,7 +21,6 @@ from tests.media.sources.rig import (
     sequences,
 )
 from vqmon.errors import SegmentError
-from vqmon.media.sources.playlist import PlaylistSource
 
 
 async def test_an_expired_media_playlist_url_is_looked_up_again(server: Server) -> None:
@@ -81,15 +81,7 @@ async def test_the_lanes_of_one_mpd_share_reloads(server: Server) -> None:
     clock = ManualClock()
     server.answers["/live.mpd"] = scripted_answer(lambda: live_mpd(clock))
     async with Fetcher(policy(server)) as fetcher:
-        source = PlaylistSource(
-            server.url("/live.mpd"),
-            stream_id="news",
-            fetcher=fetcher,
-            now=clock.now,
-            stop=clock.stop,
-            wait=clock.wait,
-            monotonic=clock.monotonic,
-        )
+        source = playlist_source(server, clock, "/live.mpd", fetcher=fetcher)
         lanes = await source.lanes()
         for step in range(3):
             clock.seconds = step * 10.0

@@ -20,6 +20,7 @@ from tests.media.sources.rig import (
     collect_single_lane,
     cursor_after,
     live_mpd,
+    playlist_source,
     policy,
     reasons,
     scripted_answer,
@@ -31,7 +32,7 @@ from vqmon.errors import FetchError
 from vqmon.flow import wait_or_stop
 from vqmon.media.fetch.fetcher import FetchPolicy
 from vqmon.media.sources.follower import SegmentOrFailure
-from vqmon.media.sources.playlist import PlaylistSource, discover_segments, list_segments
+from vqmon.media.sources.playlist import discover_segments, list_segments
 
 
 async def test_a_sliding_window_gives_each_segment_once(server: Server) -> None:
@@ -152,15 +153,7 @@ async def test_a_slow_consumer_loses_segments_but_not_their_count(server: Server
     server.answers["/live.m3u8"] = scripted_answer(Packager(clock).text)
     items: list[SegmentOrFailure] = []
     async with Fetcher(policy(server)) as fetcher:
-        source = PlaylistSource(
-            server.url("/live.m3u8"),
-            stream_id="news",
-            fetcher=fetcher,
-            now=clock.now,
-            stop=clock.stop,
-            wait=clock.wait,
-            monotonic=clock.monotonic,
-        )
+        source = playlist_source(server, clock, "/live.m3u8", fetcher=fetcher)
         (lane,) = await source.lanes()
         async for item in lane:
             items.append(item)
@@ -251,15 +244,7 @@ async def test_a_rendition_that_cannot_be_loaded_at_first_is_reported_at_once(se
     server.answers["/m.m3u8"] = MASTER.encode()
     server.answers["/hd.m3u8"] = scripted_answer(Packager(clock).text)
     async with Fetcher(policy(server)) as fetcher:
-        source = PlaylistSource(
-            server.url("/m.m3u8"),
-            stream_id="news",
-            fetcher=fetcher,
-            now=clock.now,
-            stop=clock.stop,
-            wait=clock.wait,
-            monotonic=clock.monotonic,
-        )
+        source = playlist_source(server, clock, "/m.m3u8", fetcher=fetcher)
         high, low = await source.lanes()
         low_items = [item async for item in low]
         clock.stop.clear()
@@ -340,15 +325,7 @@ async def test_a_stop_between_two_segments_ends_the_lane(server: Server) -> None
     clock = ManualClock()
     server.answers["/live.m3u8"] = scripted_answer(Packager(clock).text)
     async with Fetcher(policy(server)) as fetcher:
-        source = PlaylistSource(
-            server.url("/live.m3u8"),
-            stream_id="news",
-            fetcher=fetcher,
-            now=clock.now,
-            stop=clock.stop,
-            wait=clock.wait,
-            monotonic=clock.monotonic,
-        )
+        source = playlist_source(server, clock, "/live.m3u8", fetcher=fetcher)
         (lane,) = await source.lanes()
         taken = []
         async for item in lane:

@@ -56,10 +56,10 @@ class Watching:
 
     async def take(self, count: int) -> Sequence[str]:
         """The next items as they are begun: `3`, or `3 overloaded`."""
-        return [told(self.queue.begin(await anext(self.items))) for _ in range(count)]
+        return [described(self.queue.begin(await anext(self.items))) for _ in range(count)]
 
 
-def told(item: Segment | SegmentFailure) -> str:
+def described(item: Segment | SegmentFailure) -> str:
     return str(item.sequence) if isinstance(item, Segment) else f"{item.segment.sequence} {item.reason}"
 
 
@@ -100,7 +100,7 @@ async def test_one_that_is_lost_while_it_waits_for_a_place_is_not_fetched() -> N
     watching.now += timedelta(seconds=7)
     assert watching.queue.oldest_seconds == 7
     watching.source.oldest_available = 2
-    assert told(watching.queue.begin(held)) == "1 overloaded"
+    assert described(watching.queue.begin(held)) == "1 overloaded"
     assert await watching.take(1) == ["2"]
 
 

@@ -179,7 +179,7 @@ def test_a_spool_of_another_history_is_refused(path: Path) -> None:
 
 
 def test_two_daemons_do_not_share_a_spool(path: Path) -> None:
-    """The second one is told what to do; others may read beside the first, and its end frees the spool."""
+    """The second one gets a remedy; others may read beside the first, and its end frees the spool."""
     with Spool(path).held():
         spooled(path, 0)
         with (

@@ -29,7 +29,7 @@ _RETRY_MILLISECONDS = 3000
 class Listeners:
     """The open event streams of an application: at most `total`, of one client `per_client`; they share their queries.
 
-    Clients are told apart by their address; those whose proxy states none have no limit of their own. One query answers
+    A client is known by its address; those whose proxy states none have no limit of their own. One query answers
     all streams that are at the same number.
     """
 

@@ -54,7 +54,7 @@ def segment(number: int, *, rendition: str = "720p", seconds: float = 2.0) -> Se
 @pytest.mark.parametrize(
     ("video", "sound", "number", "names", "starts", "ends"),
     [
-        # packed with the same bounds, told by numbers alone
+        # packed with the same bounds, paired by numbers alone
         (playlist("video", range(4, 9)), playlist("s", range(4, 9)), 5, ["s5.ts"], 0, 0),
         # by dates: sound that begins half a second earlier than the pictures, by what the playlists say
         (
@@ -207,7 +207,7 @@ async def test_sound_of_the_same_number_and_another_time_is_refused() -> None:
     assert replace(found, is_numbered=False).is_plausible(factories.audio(offset_seconds=14.0), seconds=4.0)
 
 
-async def test_media_clocks_of_dash_are_told_apart() -> None:
+async def test_media_clocks_of_dash_are_distinguished() -> None:
     """Sound whose timestamps begin 100 s before those of the pictures is in sync when its set says so."""
     sets = "".join(
         f'<AdaptationSet contentType="{kind}"><Representation id="{kind}" bandwidth="1">'
@@ -228,7 +228,7 @@ async def test_media_clocks_of_dash_are_told_apart() -> None:
     assert (found.starts_seconds, found.ends_seconds) == (-100.0, -100.0)
 
 
-async def test_segments_that_differ_in_their_query_are_told_apart() -> None:
+async def test_segments_that_differ_in_their_query_are_distinguished() -> None:
     """And a token that has changed in a list of other paths is no matter."""
     queries = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + "".join(f"#EXTINF:2,\nseg?n={n}\n" for n in range(5))
     texts = {MASTER_URL: MASTER, VIDEO_URL: f"{queries}#EXT-X-ENDLIST", SOUND_URL: playlist("s", range(5), ended=True)}

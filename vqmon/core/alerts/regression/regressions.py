@@ -214,9 +214,9 @@ class RegressionDetector:
         if transition is not None and transition.kind == "open":
             self._opened.append(state.key)
         alerts = tuple(self._inhibitor.apply(state, transition, at=segment.starts_at))
-        yield from self._tell_groups(state, segment, scorer=value.scorer, value=value.value, alerts=alerts)
+        yield from self._publish_through_groups(state, segment, scorer=value.scorer, value=value.value, alerts=alerts)
 
-    def _tell_groups(
+    def _publish_through_groups(
         self, state: RegressionState, segment: ScoredSegment, *, scorer: str, value: float, alerts: tuple[Alert, ...]
     ) -> Iterator[Alert]:
         """Pass a value of a series and its alerts to its groups; the alerts to publish."""
