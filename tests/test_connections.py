@@ -90,6 +90,17 @@ async def test_a_dropped_connection_whose_request_ends_later_is_forgotten() -> N
     assert peers.reasons == ["client", "slow_request", "slow_request"]
 
 
+async def test_a_client_that_connects_from_the_same_port_again_has_one_connection() -> None:
+    """Before the end of the first one was noticed; it does not count for ever."""
+    peers = Peers()
+    for _ in range(2 * LIMITS.per_client):
+        latest = peers.connect("192.0.2.1", 5000)
+    assert (len(peers.table), latest.end, peers.reasons) == (1, "", [])
+    assert peers.connect("192.0.2.1").end == latest.end == ""
+    peers.table.sweep(asyncio.get_running_loop().time() + 3600)
+    assert (len(peers.table), peers.reasons) == (0, ["slow_request", "slow_request"])
+
+
 async def test_clients_are_networks_of_64_bits_and_proxies_have_no_limit_of_their_own() -> None:
     """Another address of the same network is the same client."""
     peers = Peers(proxies=["192.0.2.9"])

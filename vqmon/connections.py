@@ -91,6 +91,11 @@ class ConnectionTable:
 
     def admit(self, connection: "_Connection") -> bool:
         """Take a new connection in, in place of another one if need be; False when there is no place."""
+        older = self._connections.get(connection.peer)
+        if older is not None:
+            # its client has closed it, as it uses the port again, and asyncio will say so in a moment
+            self.remove(older)
+            older.transport.abort()
         client = connection.client
         has_most = self._count_of_client.get(client, 0) >= self._limits.per_client
         is_over = has_most and not self._is_proxy(connection.peer[0])

@@ -36,8 +36,8 @@ class PoisonGuard:
     killed: by a fault of native code, for its memory, or by a watchdog. The first death may be the fault of any of
     them, so each is then observed alone. One that is being observed at a second death is not observed any more when
     this process had observed nothing else before, else after a third: a kill from outside hits no segment so often.
-    The file is not flushed to the disk: it outlives the process, not a power failure. Processes that are given the
-    same path use files of their own beside it.
+    The file is written when a segment begins, and not flushed to the disk: it outlives the process, not a power
+    failure. Processes that are given the same path use files of their own beside it.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class _Stored:
 class _InFlightFile:
     """The keys of the segments in flight, and how many deaths of a process those under suspicion have seen.
 
-    One write per change, over the same bytes: it needs no room on a full disk, and less than a page is never torn.
+    One write per segment, over the same bytes: it needs no room on a full disk, and less than a page is never torn.
     """
 
     def __init__(self, path: Path) -> None:
@@ -199,11 +199,16 @@ class _InFlightFile:
         self._write()
 
     def end(self, key: str) -> None:
-        """The process outlived the observation: the segment is not under suspicion any more."""
+        """The process outlived the observation: the segment is not under suspicion any more.
+
+        The file says so with the next segment that begins. At once when none is in flight, as that may take a while,
+        and of a segment under suspicion, whose next death would be its second one.
+        """
         self._in_flight[key] -= 1
         self._in_flight += Counter()
-        self._deaths.pop(key, None)
-        self._write()
+        was_suspect = self._deaths.pop(key, None) is not None
+        if was_suspect or not self._in_flight:
+            self._write()
 
     def _lock_free_file(self) -> int:
         for number in range(_MAX_FILES):

@@ -1,6 +1,7 @@
 """Segments that were being observed when the process ended are observed alone, and passed after the second time."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,6 +125,29 @@ async def test_an_observation_that_ends_by_an_error_is_no_death(paths: list[Path
         async with guard.turn(factories.segment(sequence=1)):
             raise error
     assert '"in_flight": []' in paths[0].read_text()
+
+
+async def test_the_file_is_written_once_for_a_segment(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once more when nothing is in flight, or when a segment under suspicion has been observed."""
+    writes: list[bytes] = []
+    pwrite = os.pwrite
+
+    def counted(handle: int, data: bytes, offset: int) -> int:
+        writes.append(data)
+        return pwrite(handle, data, offset)
+
+    await Process(paths[0]).die(1, observing={1}, next_path=paths[1])
+    monkeypatch.setattr(os, "pwrite", counted)
+    process = Process(paths[1])
+    with process.guard:
+        writes.clear()
+        await process.observe(*range(10, 20))
+        assert len(writes) == 11
+        assert b'"in_flight": []' in writes[-1]
+        writes.clear()
+        await process.observe(1, *range(20, 30))
+        assert len(writes) == 13
+        assert b'"deaths": {}' in writes[-1]
 
 
 async def test_without_a_file_segments_are_observed_and_that_is_said(
