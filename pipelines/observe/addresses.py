@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from vqmon.core.types import Reference, Segment
+from vqmon.core.types import MediaAddress, Segment
 from vqmon.errors import FetchError
 from vqmon.media.sources.media_playlist import PlaylistEntry
 
@@ -24,7 +24,7 @@ class FetchedMedia:
     served_url: str = ""
 
 
-def segment_at(segment: Segment, media: Reference | PlaylistEntry) -> Segment:
+def segment_at(segment: Segment, media: MediaAddress | PlaylistEntry) -> Segment:
     """Other media of a segment, its reference or sound, as a segment that can be fetched."""
     return replace(
         segment,
@@ -34,6 +34,7 @@ def segment_at(segment: Segment, media: Reference | PlaylistEntry) -> Segment:
         init_byte_range=media.init_byte_range,
         encryption=media.encryption,
         reference=None,
+        audio=None,
         mirrors=media.mirrors if isinstance(media, PlaylistEntry) else (),
     )
 

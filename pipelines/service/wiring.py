@@ -18,7 +18,7 @@ import vqmon
 from pipelines.observe.observer import FindReference, FindSound, Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.observe.playlists.references import ReferencePlaylist
-from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist
+from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
 from pipelines.observe.scoring_tiers import OtherMedia, RecordStage, ScoringCascade
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
@@ -99,7 +99,7 @@ async def open_observer(
             now=utc_now,
             record_stage=record_stage,
             find_reference=_stream_references(settings.source.streams, fetcher),
-            find_sound=_stream_sound(settings.source.streams if settings.audio.enabled else (), fetcher),
+            find_sound=_segment_sound(settings, fetcher),
         )
 
 
@@ -220,8 +220,9 @@ def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> Fi
     return find_reference
 
 
-def _stream_sound(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindSound:
-    """The sound of each segment whose playlist lists it apart from the pictures."""
+def _segment_sound(settings: Settings, fetcher: Fetcher) -> FindSound:
+    """The sound of each segment whose message, or whose playlist, has it apart from the pictures."""
+    streams = settings.source.streams if settings.audio.enabled else ()
     by_arm = _StreamsByArm(streams)
     playlists = {
         (stream.id, stream.arm): SoundPlaylist(as_url(stream.url), fetcher=fetcher, now=utc_now) for stream in streams
@@ -230,7 +231,7 @@ def _stream_sound(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindSou
     async def find_sound(segment: Segment) -> SeparateSound | None:
         stream = by_arm.find(segment)
         if stream is None:
-            return None
+            return announced_sound(segment) if settings.audio.enabled else None
         return await playlists[stream.id, stream.arm].find(_as_listed(segment, stream))
 
     return find_sound

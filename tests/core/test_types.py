@@ -13,6 +13,7 @@ from vqmon.core.types import (
     AlertEvidence,
     ByteRange,
     Encryption,
+    MediaAddress,
     Reference,
     Rendition,
     SegmentFailure,
@@ -46,13 +47,17 @@ def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
 def test_a_segment_for_the_world_has_no_secret_in_any_address(url: str, public: str) -> None:
     encryption = Encryption(method="AES-128", key_url=url)
     reference = Reference(url=url, init_url=url, encryption=encryption)
+    sound = MediaAddress(url=url, init_url=url, encryption=encryption)
     segment = replace(factories.segment(), url=url, init_url=url, encryption=encryption, reference=reference)
-    shown = segment.without_secrets()
+    shown = replace(segment, audio=sound).without_secrets()
     assert shown.reference is not None
     assert shown.reference.encryption is not None
     assert shown.encryption is not None
     addresses = {shown.url, shown.init_url, shown.encryption.key_url}
     addresses |= {shown.reference.url, shown.reference.init_url, shown.reference.encryption.key_url}
+    assert shown.audio is not None
+    assert shown.audio.encryption is not None
+    addresses |= {shown.audio.url, shown.audio.init_url, shown.audio.encryption.key_url}
     assert addresses == {public}
     if public != "https://":
         assert shown.key == segment.key

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from vqmon.core.calibration import ScoreInterval
@@ -71,6 +71,7 @@ __all__ = [
     "HeatMap",
     "LaneCursor",
     "LevelShift",
+    "MediaAddress",
     "MediaFacts",
     "Mirror",
     "Outcome",
@@ -153,18 +154,36 @@ class Rendition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """The media that a segment is compared with: its source or mezzanine, or the same segment of another rendition."""
+class MediaAddress:
+    """Where media is that belongs to a segment and is not in it."""
 
     url: str
+    # of `url`; None = all of it
     byte_range: ByteRange | None = None
+    # of the initialization section, if there is one
     init_url: str | None = None
+    # of `init_url`; None = all of it
     init_byte_range: ByteRange | None = None
+    # None = not encrypted
     encryption: Encryption | None = None
 
     def __post_init__(self) -> None:
         if not self.url:
-            raise ValueError("a reference needs a url")
+            raise ValueError("a reference, and sound, need a url")
+
+    def without_secrets(self) -> Self:
+        """The same without credentials, query and fragment of the addresses."""
+        return replace(
+            self,
+            url=public_url(self.url),
+            init_url=None if self.init_url is None else public_url(self.init_url),
+            encryption=_public_encryption(self.encryption),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference(MediaAddress):
+    """The media that a segment is compared with: its source or mezzanine, or the same segment of another rendition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +229,8 @@ class Segment:
     reference: Reference | None = None
     # the same media at other addresses, in the order in which they are tried
     mirrors: tuple[Mirror, ...] = ()
+    # its sound, where that is apart from the pictures; None = in the segment, or in what its playlist lists
+    audio: MediaAddress | None = None
 
     def __post_init__(self) -> None:
         _need_utc(self.starts_at, "starts_at")
@@ -252,14 +273,8 @@ class Segment:
                 Mirror(url=public_url(mirror.url), init_url=mirror.init_url and public_url(mirror.init_url))
                 for mirror in self.mirrors
             ),
-            reference=None
-            if self.reference is None
-            else replace(
-                self.reference,
-                url=public_url(self.reference.url),
-                init_url=None if self.reference.init_url is None else public_url(self.reference.init_url),
-                encryption=_public_encryption(self.reference.encryption),
-            ),
+            reference=self.reference and self.reference.without_secrets(),
+            audio=self.audio and self.audio.without_secrets(),
         )
 
 

@@ -35,7 +35,7 @@ class SeparateSound:
     starts_seconds: float
     ends_seconds: float
     # whether it was paired by its number alone
-    is_numbered: bool
+    is_numbered: bool = False
 
     def is_plausible(self, facts: AudioFacts, *, seconds: float) -> bool:
         """Whether sound that was paired by its number is of the same time as pictures of so many seconds."""
@@ -51,6 +51,13 @@ class SeparateSound:
             offset_seconds=round(facts.offset_seconds - self.starts_seconds, 6),
             end_offset_seconds=round(facts.end_offset_seconds - self.ends_seconds, 6),
         )
+
+
+def announced_sound(segment: Segment) -> SeparateSound | None:
+    """The sound whose address is in the message of a segment; offsets are then those of the timestamps."""
+    if segment.audio is None:
+        return None
+    return SeparateSound(parts=(segment_at(segment, segment.audio),), starts_seconds=0.0, ends_seconds=0.0)
 
 
 class SoundPlaylist:

@@ -63,6 +63,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a relative address": ({"url": "seg/1.ts?token=x"}, 'data.url: "seg/1.ts" is a relative address'),
     "a path": ({"init_url": "/init.mp4"}, 'data.init_url: "/init.mp4" is a relative address'),
     "a relative reference": ({"reference": {"url": "a.ts"}}, 'data.reference.url: "a.ts" is a relative'),
+    "relative sound": ({"audio": {"url": "https://a/b.mp4", "init_url": "a.mp4"}}, 'data.audio.init_url: "a.mp4" is'),
+    "a boolean range of sound": (
+        {"audio": {"url": "https://a/b.mp4", "byte_range": {"offset_bytes": False, "length_bytes": 1}}},
+        "data.audio.byte_range.offset_bytes: false is a boolean",
+    ),
     "a relative mirror": ({"mirrors": [{"url": "a.ts"}]}, 'data.mirrors.0.url: "a.ts" is a relative'),
     "too many mirrors": ({"mirrors": [{"url": "https://a/b.ts"}] * 9}, "data.mirrors: 9 addresses; at most 8"),
     "no width": ({"rendition": {"stream_id": "news", "name": "x", "width": 0}}, "data.rendition.width: 0 is no size"),

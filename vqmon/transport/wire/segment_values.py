@@ -38,7 +38,8 @@ _NUMBERS = (
     ("rendition", "bitrate_kbps"),
     *((name, part) for name in ("byte_range", "init_byte_range") for part in ("offset_bytes", "length_bytes")),
     *(
-        ("reference", name, part)
+        (media, name, part)
+        for media in ("reference", "audio")
         for name in ("byte_range", "init_byte_range")
         for part in ("offset_bytes", "length_bytes")
     ),
@@ -162,6 +163,8 @@ def _addresses(segment: Segment) -> Iterator[tuple[str, str]]:
         "data.init_url": segment.init_url,
         "data.reference.url": segment.reference.url if segment.reference else None,
         "data.reference.init_url": segment.reference.init_url if segment.reference else None,
+        "data.audio.url": segment.audio.url if segment.audio else None,
+        "data.audio.init_url": segment.audio.init_url if segment.audio else None,
         **{f"data.mirrors.{number}.url": mirror.url for number, mirror in enumerate(segment.mirrors)},
         **{f"data.mirrors.{number}.init_url": mirror.init_url for number, mirror in enumerate(segment.mirrors)},
     }

@@ -11,11 +11,11 @@ import pytest
 
 from pipelines.observe.observer import Observer
 from pipelines.observe.playlists.positions import MAX_WAIT_SECONDS
-from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist
+from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
 from pipelines.observe.scoring_tiers import ScoringCascade
 from tests import factories
 from tests.pipelines.observe.playlists.rig import NOON, Origin, playlist
-from vqmon.core.types import DecodedSegment, QualityEvent, Segment, View
+from vqmon.core.types import DecodedSegment, MediaAddress, QualityEvent, Segment, View
 from vqmon.errors import SegmentError
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.fetch.fetcher import Fetcher
@@ -157,15 +157,19 @@ def packaged(folder: Path, name: str) -> str:
     return (folder / name).as_uri()
 
 
+async def of_message(segment: Segment) -> SeparateSound | None:
+    return announced_sound(segment)
+
+
 @pytest.mark.parametrize("name", PACKAGERS)
 async def test_sound_of_packaged_streams_is_measured(tmp_path: Path, name: str) -> None:
-    """By ffmpeg's own packagers: fragments and transport streams of HLS, DASH."""
+    """By ffmpeg's own packagers: fragments and transport streams of HLS, DASH; also when a message tells where."""
     url = packaged(tmp_path, name)
     async with Fetcher(FetchPolicy(file_roots=(tmp_path,))) as fetcher, DecoderPool(1) as pool:
         found = SoundPlaylist(url, fetcher=fetcher, now=lambda: NOON)
 
         async def decode(media: bytes, views: tuple[View, ...], **others: bytes) -> DecodedSegment:
-            return await pool.decode(media, views=views, with_audio=True, sound_media=others["sound"])
+            return await pool.decode(media, views=views, with_audio=True, sound_media=others.get("sound", b""))
 
         observer = Observer(
             fetch=fetcher.fetch,
@@ -190,7 +194,20 @@ async def test_sound_of_packaged_streams_is_measured(tmp_path: Path, name: str) 
             init_byte_range=entry.init_byte_range,
         )
         outcome = (await observer.observe(segment)).outcome
+        listed = await found.find(segment)
+        assert listed is not None
+        part = listed.parts[0]
+        address = MediaAddress(
+            url=part.url, byte_range=part.byte_range, init_url=part.init_url, init_byte_range=part.init_byte_range
+        )
+        told = replace(observer, find_sound=of_message)
+        announced = (await told.observe(replace(segment, audio=address))).outcome
+        untold = (await told.observe(segment)).outcome
     assert isinstance(outcome, QualityEvent), outcome
+    assert isinstance(announced, QualityEvent)
+    assert isinstance(untold, QualityEvent)
+    assert announced.audio == outcome.audio
+    assert (untold.audio, untold.unmeasured_audio) == (None, "no_audio")
     assert outcome.audio is not None, outcome.unmeasured_audio
     assert outcome.audio.codec == "aac"
     assert outcome.audio.duration_seconds == pytest.approx(2, abs=0.1)
