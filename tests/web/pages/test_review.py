@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 
 from tests.web import experiment_results, seed
 from tests.web.stored_history import StoredHistory
+from vqmon.core.experiments.human_review import Vote
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
 from vqmon.web.pages.review import VOTER_COOKIE
@@ -230,3 +231,31 @@ async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, hi
     history.store.maintenance.prune(before=seed.NOW.replace(year=2000), keep_frames_of_segments=0)
     assert "There are no pictures to review." in (await client.get(PAGE)).text
     assert number > 3
+
+
+COLD_LINKS: list[tuple[str, dict[str, Any], str]] = [
+    ("/experiments/gone/sr-v2/review", {}, "There is no experiment of this name."),
+    ("/experiments/ended/sr-v2/review", {}, "This experiment has ended. 1 vote on it is stored."),
+    ("/experiments/gone/sr-v2/review", {"problem": "x.toml: line 3: no `=`"}, "x.toml: line 3: no <code>=</code>"),
+    (PAGE, {"is_running": True}, "The pairs are being chosen."),
+    (experiment_path(NAME, "sr-v1", "review"), {}, "is the control"),
+    (experiment_path(NAME, "sr-v9", "review"), {}, "is no arm of it"),
+    (experiment_path(NAME, "sr-v2-fast", "review"), {}, "There are no pairs to review."),
+]
+
+
+async def test_a_link_that_leads_to_no_pairs_says_why(history: StoredHistory, reviews: Reviews) -> None:
+    """Opened in another browser, after the end of the experiment or before its result: never `not found`."""
+    reviews.store_vote("ended", Vote(pair_id="x", choice="tie", voter="1" * 32, at=seed.NOW))
+    comparison = experiment_results.comparison(history.seeded)
+    for path, state, text in COLD_LINKS:
+        results = experiment_results.FixedResults(comparison, **state)
+        app = create_app(
+            history.store.queries, now=lambda: seed.NOW, experiment_results=results, reviews=reviews, allows_votes=True
+        )
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            reply = await client.get(path)
+            assert (reply.status_code, text in reply.text) == (200, True), reply.text
+            client.cookies = httpx.Cookies({VOTER_COOKIE: "1" * 32})
+            vote = await client.post(path, data={"choice": "left", "token": "x"})
+            assert (vote.status_code, "The vote was not stored." in vote.text) == (409, True)

@@ -12,11 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import PairExample, Vote
 from vqmon.core.experiments.results import ArmResult
-from vqmon.web.pages.experiments import requested_experiment
+from vqmon.plurals import plural
 from vqmon.web.pages.forms import read_form
 from vqmon.web.pages.frame_pairs import frame_pictures, jpeg_response
+from vqmon.web.ports import ExperimentResult
 from vqmon.web.serving.access import user_of_request
 from vqmon.web.site import Site, site_of_request
 from vqmon.web.urls import experiment_path, parse_count, unquote_stream_id, with_query
@@ -58,14 +60,30 @@ class _ReviewSession:
         return pair.control_event_id if arm == self.arm_result.control else pair.arm_event_id
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NoReview:
+    """Why a link leads to no pairs, in one sentence, and what can be done about it."""
+
+    title: str
+    # sentences; text between backticks is code
+    remedies: Sequence[str]
+    experiment: str
+    # (label, URL) of what there is instead
+    links: Sequence[tuple[str, str]] = ()
+    # whether the page shall ask again by itself
+    is_pending: bool = False
+
+
 # ---- endpoints
 
 
 def review_page(site: Site, request: Request) -> Response:
-    """Answer `/experiments/{name}/{arm}/review`."""
+    """Answer `/experiments/{name}/{arm}/review`; a link that leads to no pairs says why."""
     voter = _voter_id(site, request) or _new_voter_id()
     may_vote = _may_vote(site, request)
     session = _review_session(site, request, voter)
+    if isinstance(session, _NoReview):
+        return site.render_page("no_review.html", request, review=session)
     number = _requested_pair_number(request.query_params.get("pair"), session)
     pair = session.pairs[number] if number is not None and may_vote else None
     response = site.render_page(
@@ -101,6 +119,8 @@ def review_picture(site: Site, request: Request) -> Response:
     """Answer `/experiments/{name}/{arm}/review/{number}/{side}.jpg`; the URL does not reveal the arm."""
     session = _review_session(site, request, _voter_id(site, request) or "")
     number, side = request.path_params["number"], request.path_params["side"]
+    if isinstance(session, _NoReview):
+        raise HTTPException(404, session.title)
     if side not in ("left", "right") or number >= len(session.pairs):
         raise HTTPException(404, "There is no such picture.")
     pair = session.pairs[number]
@@ -115,16 +135,22 @@ def review_picture(site: Site, request: Request) -> Response:
 # ---- session
 
 
-def _review_session(site: Site, request: Request, voter: str) -> _ReviewSession:
-    """The pairs that have pictures, shuffled for this voter; raises 404."""
-    experiment = requested_experiment(site, request)
-    comparison = site.experiment_results.result(experiment.name).comparison
+def _review_session(site: Site, request: Request, voter: str) -> _ReviewSession | _NoReview:
+    """The pairs that have pictures, shuffled for this voter."""
+    name = unquote_stream_id(request.path_params["name"]) or ""
     arm = unquote_stream_id(request.path_params["arm"]) or ""
-    arm_result = comparison.result_of(arm) if comparison else None
+    experiment = next((item for item in site.experiment_results.experiments() if item.name == name), None)
+    if experiment is None:
+        return _without_experiment(site, name)
+    result = site.experiment_results.result(name)
+    arm_result = result.comparison.result_of(arm) if result.comparison else None
     if arm_result is None:
-        raise HTTPException(404, "There is no result for that arm yet; the page of the experiment says why.")
+        return _without_result(experiment, arm, result)
+    review_pairs = arm_result.pairs_with_role("review")
+    if not review_pairs:
+        return _without_pairs(experiment, arm_result)
     stored = site.reviews.event_ids_with_pictures()
-    pairs = [pair for pair in arm_result.pairs_with_role("review") if _has_pictures(site, pair, stored)]
+    pairs = [pair for pair in review_pairs if _has_pictures(site, pair, stored)]
     pair_ids = {pair.id for pair in pairs}
     votes = site.reviews.votes(experiment.name)
     return _ReviewSession(
@@ -133,6 +159,78 @@ def _review_session(site: Site, request: Request, voter: str) -> _ReviewSession:
         voter=voter,
         pairs=sorted(pairs, key=lambda pair: _digest(voter, pair.id, "order")),
         votes={vote.pair_id: vote for vote in votes if vote.voter == voter and vote.pair_id in pair_ids},
+    )
+
+
+def _without_experiment(site: Site, name: str) -> _NoReview:
+    """No experiment has this name: it has ended, or the file that defines experiments cannot be read."""
+    links = (("All experiments", "/experiments"),)
+    if site.experiment_results.problem:
+        remedies = (
+            site.experiment_results.problem,
+            "Correct the file of `experiments.path`, then open this link again.",
+        )
+        return _NoReview(title="The experiments cannot be read.", remedies=remedies, experiment=name, links=links)
+    votes = len(site.reviews.votes(name))
+    if votes:
+        title = f"This experiment has ended. {plural(votes, 'vote')} on it {'is' if votes == 1 else 'are'} stored."
+        remedies = (
+            "It is no longer in the file of `experiments.path`, which decides what can be reviewed.",
+            "To read its verdict or to go on voting, put it back into the file under the same name; votes count again.",
+        )
+    else:
+        title = "There is no experiment of this name."
+        remedies = (
+            "It was removed from the file of `experiments.path`, or it was renamed after this link was shared.",
+            "Ask whoever sent the link for the new name, or look for it among the experiments.",
+        )
+    return _NoReview(title=title, remedies=remedies, experiment=name, links=links)
+
+
+def _without_result(experiment: Experiment, arm: str, result: ExperimentResult) -> _NoReview:
+    """The experiment has no answer about the arm: not yet, or because it is none of its arms."""
+    links: tuple[tuple[str, str], ...] = (("The experiment", experiment_path(experiment.name)),)
+    remedies: tuple[str, ...]
+    if arm not in (treatment.name for treatment in experiment.treatments):
+        treatments = [treatment.name for treatment in experiment.treatments]
+        links += tuple((f"Review {name}", experiment_path(experiment.name, name, "review")) for name in treatments)
+        what = "is the control, with which others are compared" if arm == experiment.control else "is no arm of it"
+        remedies = (f"`{arm}` {what}.", "Choose an arm that is compared with the control.")
+        return _NoReview(
+            title="There is nothing to review at this address.",
+            remedies=remedies,
+            experiment=experiment.name,
+            links=links,
+        )
+    if result.comparison is None and not result.problem:
+        remedies = ("All outcomes of the history are read once. The first pair appears here as soon as that is done.",)
+        title = "The pairs are being chosen."
+        return _NoReview(title=title, remedies=remedies, experiment=experiment.name, links=links, is_pending=True)
+    if result.problem:
+        remedies = (result.problem, "Correct this, then open the link again; nothing is lost.")
+        return _NoReview(title="There is no result.", remedies=remedies, experiment=experiment.name, links=links)
+    remedies = (
+        f"The history has no segment of `{arm}`, or none of `{experiment.control}`.",
+        "Check the labels `arm` of the segments; `vqmon compare` says what it finds.",
+    )
+    return _NoReview(
+        title="There is nothing to compare yet.", remedies=remedies, experiment=experiment.name, links=links
+    )
+
+
+def _without_pairs(experiment: Experiment, arm_result: ArmResult) -> _NoReview:
+    """Both arms may have segments, but no two show the same source segment."""
+    remedies = (
+        f"No segment of `{arm_result.arm}` shows the same source, at the same time, as one of `{arm_result.control}`: "
+        "not yet, never, or no longer, as the history deletes events after `history.keep_days`.",
+        "The checks on the page of the experiment say what keeps segments from pairing.",
+    )
+    link = with_query(experiment_path(experiment.name), arm=arm_result.arm)
+    return _NoReview(
+        title="There are no pairs to review.",
+        remedies=remedies,
+        experiment=experiment.name,
+        links=(("The experiment", link),),
     )
 
 
@@ -179,6 +277,8 @@ def _record_vote(site: Site, request: Request, form: dict[str, str]) -> Response
     if voter is None:
         raise HTTPException(403, "The browser did not send the voter cookie; allow cookies for this site.")
     session = _review_session(site, request, voter)
+    if isinstance(session, _NoReview):
+        raise HTTPException(409, f"The vote was not stored. {session.title} Open the page again.")
     if form.get("choice") not in _CHOICES:
         raise HTTPException(400, "There is no such choice.")
     secret, token = site.reviews.secret(), form.get("token", "")
