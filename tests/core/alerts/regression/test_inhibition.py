@@ -1,6 +1,26 @@
-"""Inhibition: the strongest cause mutes the others, until it has resolved for long enough."""
+"""Inhibition: the strongest cause, or the first alert of a fault, mutes the others until it has resolved for long."""
 
-from tests.core.alerts.regression.faulty_streams import CAUSES, QUICK, judged, ladder, mixed, planted
+from collections.abc import Sequence
+
+import pytest
+
+from tests.core.alerts.regression.faulty_streams import (
+    CAUSES,
+    DROP,
+    LOW,
+    MID,
+    QUICK,
+    TOP,
+    falling,
+    judged,
+    ladder,
+    mixed,
+    planted,
+    series,
+)
+from vqmon.core.types import Outcome
+
+TICKET = DROP.replace('"page"', '"ticket"')
 
 
 def test_the_strongest_cause_mutes_the_rest() -> None:
@@ -23,5 +43,55 @@ def test_what_outlives_its_explanation_is_told() -> None:
     notified = [(alert.rule, alert.state, bool(alert.muted_by)) for alert in alerts]
     assert notified[:4] == [
         ("encoder", "open", False), ("single", "open", True), ("encoder", "resolved", False), ("single", "open", False),
+    ]  # fmt: skip
+    assert alerts[1].id == alerts[3].id
+
+
+def fallen_ladder(drops: Sequence[float], *, at: Sequence[int] = (200, 200, 200), until: int = 480) -> list[Outcome]:
+    """Three renditions of one stream that fall by so many points, from these segments on."""
+    lanes = [
+        series(falling(540, first, until, drop, seed=20 + number), rendition=rendition)
+        for number, (rendition, drop, first) in enumerate(zip((TOP, MID, LOW), drops, at, strict=True))
+    ]
+    return mixed(*lanes)
+
+
+@pytest.mark.parametrize(
+    ("drops", "at", "told"),
+    [
+        ((12, 9, 8), (200, 200, 200), ["1080p"]),
+        # another fault, 16 minutes later; and one that the first ticket does not tell the size of
+        ((12, 9, 8), (200, 200, 440), ["1080p", "360p"]),
+        ((40, 9, 8), (215, 200, 200), ["720p", "1080p"]),
+    ],
+    ids=["whole ladder", "later", "larger"],
+)
+def test_one_fault_of_a_stream_is_one_ticket(drops: Sequence[float], at: Sequence[int], told: Sequence[str]) -> None:
+    """The first alert of a fall is told; those of other renditions are stored, muted by it, and resolve."""
+    alerts = judged(TICKET, fallen_ladder(drops, at=at))
+    assert [alert.rendition for alert in alerts if alert.state == "open" and not alert.muted_by] == told
+    for state in ("open", "resolved"):
+        assert {alert.rendition for alert in alerts if alert.state == state} == {"1080p", "720p", "360p"}
+    assert {alert.rendition for alert in alerts if alert.state == "resolved" and not alert.muted_by} == set(told)
+
+
+def test_a_ticket_mutes_no_page() -> None:
+    """But a page mutes the tickets of the same fault."""
+    page = TICKET.replace("ticket", "page").replace("rules.drop", "rules.urgent") + 'match = { rendition = "720p" }\n'
+    page += "page_segments = 100\n"
+    alerts = judged(TICKET + page, fallen_ladder((12, 9, 8)))
+    opened = [(alert.rule, bool(alert.muted_by)) for alert in alerts if alert.state == "open"]
+    assert ("urgent", False) in opened
+    assert [muted for rule, muted in opened if rule == "drop"].count(False) <= 1
+
+
+def test_a_rendition_that_stays_low_is_told() -> None:
+    """Five minutes after the first ticket has resolved, with the id that it had while it was muted."""
+    lanes = [series(falling(500, 200, until, 12, seed=20 + n), rendition=rendition)
+             for n, (rendition, until) in enumerate(((TOP, 260), (MID, 500)))]  # fmt: skip
+    alerts = judged(TICKET, mixed(*lanes))
+    facts = [(alert.rendition, alert.state, bool(alert.muted_by)) for alert in alerts]
+    assert facts == [
+        ("1080p", "open", False), ("720p", "open", True), ("1080p", "resolved", False), ("720p", "open", False),
     ]  # fmt: skip
     assert alerts[1].id == alerts[3].id

@@ -1,16 +1,28 @@
-"""Inhibition: which open alert mutes another; a scorer mutes a source, a source an encoder, an encoder packaging."""
+"""Inhibition: which open alert mutes another.
+
+A scorer mutes a source, a source an encoder, an encoder packaging; and of alerts that one fault of a stream opens, the
+first mutes the others, so that a fall of the whole ladder is one notification.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from vqmon.core.alerts.conditions.chart import CAUSES
 from vqmon.core.alerts.conditions.regression import RegressionState
+from vqmon.core.alerts.regression.control_chart import EMPTY_CHART, SPANS
 from vqmon.core.alerts.regression.series_alert import AlertTransition
 from vqmon.core.alerts.state import AlertKey, StateStore
 from vqmon.core.types import Alert
 
 UNMUTE_SECONDS = 300.0
 """An alert that is open for so long after the one that inhibited it has resolved is published unmuted."""
+
+_SAME_FAULT = timedelta(minutes=15)
+"""Drops of one stream that begin no later than so long after the first one are one fault."""
+
+_LARGER_DROP = 2.0
+"""A drop that is so many times as large as that of the first alert is told for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +83,9 @@ class Inhibitor:
         return strongest_alert_id(
             other.alert
             for other in self._open.get(target.stream_id, {}).values()
-            if other.scorer == scorer and not other.alert.muted_by and cause_rank(other.alert) > cause_rank(target)
+            if other.scorer == scorer
+            and not other.alert.muted_by
+            and (cause_rank(other.alert) > cause_rank(target) or _is_same_fault(other.alert, target))
         )
 
     def _unmuted(self, state: RegressionState, alert: Alert, at: float) -> RegressionState:
@@ -80,7 +94,7 @@ class Inhibitor:
             return replace(state, uninhibited_since=None) if state.uninhibited_since is not None else state
         if state.uninhibited_since is None:
             return replace(state, uninhibited_since=at)
-        if abs(at - state.uninhibited_since) < UNMUTE_SECONDS:
+        if abs(at - state.uninhibited_since) < _unmute_seconds(state):
             return state
         alert = replace(alert, muted_by="")
         self._add(state, alert)
@@ -89,3 +103,23 @@ class Inhibitor:
     def _add(self, state: RegressionState, alert: Alert) -> None:
         open_alert = _OpenAlert(alert=alert, scorer=state.series.scorer)
         self._open.setdefault(alert.stream_id, {})[state.key] = open_alert
+
+
+def _is_same_fault(first: Alert, later: Alert) -> bool:
+    """Whether an alert of a stream tells no more than one that is open: of another rendition, or by another rule."""
+    return (
+        first.cause == later.cause
+        and (first.severity == "page" or later.severity == "ticket")
+        and later.began_at <= first.began_at + _SAME_FAULT
+        and _drop_points(later) < _LARGER_DROP * _drop_points(first)
+    )
+
+
+def _drop_points(alert: Alert) -> float:
+    return alert.change.before - alert.change.after if alert.change else 0.0
+
+
+def _unmute_seconds(state: RegressionState) -> float:
+    """The time that the average of an open alert has to recover before the alert is told: its length, at the least."""
+    chart = state.chart or EMPTY_CHART
+    return max(SPANS[int(chart.recovery.average_index)] * chart.blocks.segment_seconds, UNMUTE_SECONDS)
