@@ -24,6 +24,7 @@ def estimate(*, mean: float = 1.0, sd: float = 1.0, effective_n: float | None = 
     [
         (0.3, 0.0, False, "blocks"),
         (0.3, 1e-13, False, "blocks"),
+        (0.3, 0.002, False, "blocks"),
         (0.0, 0.0, False, "notes"),
         (0.3, 0.01, True, "blocks"),
     ],

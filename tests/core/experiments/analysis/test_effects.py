@@ -268,7 +268,7 @@ def test_differences_without_any_spread_are_named_and_decide_nothing() -> None:
     assert (effect.clusters, effect.reading, effect.anytime, effect.e_value, effect.p_t) == (40, None, None, None, None)
     assert result.verdict.kind == "undecided"
     assert "spread" in result.verdict.sentence
-    assert "differ by exactly +0.30" in result.verdict.reasons[0]
+    assert "differ by +0.3, with s.d. " in result.verdict.reasons[0]
 
 
 def test_arms_with_the_same_scores_are_equivalent_and_named() -> None:

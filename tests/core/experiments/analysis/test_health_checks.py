@@ -27,6 +27,16 @@ def test_missing_pairs_fail_when_one_arm_lacks_more_than_one_percent(
     assert bool(check.remedy) is not is_good
 
 
+@pytest.mark.parametrize(("pending", "is_good"), [(0, True), (100, True), (101, False)])
+def test_an_arm_that_is_behind_by_more_than_is_compared_is_waited_for(pending: int, *, is_good: bool) -> None:
+    """Arms scored one after the other: 11 of 200 segments of the second one are no answer, whatever ended it."""
+    check = check_missing_pairs(
+        "v2", "v1", pairs=100, missing_in_arm=0, missing_in_control=0, pending=pending, silent={}
+    )
+    assert check.is_good is is_good
+    assert bool(check.remedy) is not is_good
+
+
 def test_shares_of_bad_segments_blocks_and_sessions_have_limits() -> None:
     """One percent of duplicates and crossovers, five percent of mixed blocks."""
     assert check_duplicate_segments(1, pairs=100).is_good

@@ -107,17 +107,30 @@ def test_an_unknown_hypothesis_has_no_points() -> None:
 
 
 def test_a_winner_stays_one_when_the_effect_fades_but_keeps_its_sign() -> None:
-    """The interval in common of all moments is what counts; a mean of the other sign ends the conclusion."""
+    """The interval in common of all moments is what counts; a mean that leaves it ends the conclusion."""
     effects = trajectory()
     advance(effects, 0.0, estimate(0.9, n=30))
-    advance(effects, 60.0, estimate(0.3, n=31))
-    strong, now = (anytime_valid_interval(estimate(mean, n=31), rho=effects.rho, alpha=0.05) for mean in (0.9, 0.3))
+    advance(effects, 60.0, estimate(0.4, n=31))
+    strong, now = (anytime_valid_interval(estimate(mean, n=31), rho=effects.rho, alpha=0.05) for mean in (0.9, 0.4))
     common, _ = effects.common_intervals(HYPOTHESIS, now)
     turned = anytime_valid_interval(estimate(-0.1, n=31), rho=effects.rho, alpha=0.05)
 
     assert strong.low > 0 > now.low
     assert 0 < common.low <= common.mean <= common.high
-    assert effects.common_intervals(HYPOTHESIS, turned)[0].low == turned.mean
+    assert effects.common_intervals(HYPOTHESIS, turned)[0] == turned
+
+
+def test_an_effect_that_has_changed_is_no_certain_one() -> None:
+    """A gain of 3 that fades to 1: intervals that exclude each other leave that of the last moment, not a point."""
+    effects = trajectory()
+    advance(effects, 0.0, estimate(3.0, n=30))
+    advance(effects, 60.0, estimate(1.0, n=90))
+    effects.finish(START + timedelta(seconds=120), {HYPOTHESIS: estimate(1.9, n=91)})
+    now = anytime_valid_interval(estimate(1.9, n=91), rho=effects.rho, alpha=0.05)
+    common, conservative = effects.common_intervals(HYPOTHESIS, now)
+
+    assert common == now
+    assert conservative.low <= now.low < now.mean < now.high <= conservative.high
 
 
 def test_streams_that_become_more_precise_have_more_information() -> None:

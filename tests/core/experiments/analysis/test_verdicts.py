@@ -197,6 +197,11 @@ NOT_WORSE = interval(-1.0, 0.5, 2.0)
 UNDECIDED = interval(-2.0, 0.0, 2.0)
 
 
+def test_a_short_interval_is_not_written_as_one_number() -> None:
+    """Thousands of clusters make intervals that two decimals do not show."""
+    assert "+0.3000 points (+0.2967 to +0.3033)" in verdict_on(effect(interval(0.2967, 0.3, 0.3033))).sentence
+
+
 @pytest.mark.parametrize(("difference", "kind"), [(0.0, "equivalent"), (2.0, "better"), (-2.0, "worse")])
 def test_an_interval_of_zero_width_is_classified_by_its_mean(difference: float, kind: str) -> None:
     """Clusters without any variance give such an interval."""

@@ -63,7 +63,7 @@ def check_spread(estimate: MeanDifference) -> HealthCheck:
         name="spread",
         is_good=False,
         weight="blocks",
-        text=f"all {estimate.n} clusters differ by exactly {estimate.mean:+.2f}: real encodes never do",
+        text=f"all {estimate.n} clusters differ by {estimate.mean:+.4g}, with s.d. {estimate.sd:.2g}: encodes never do",
         remedy="check that the scores of an arm are not computed from the other's, and that clusters are not copies",
     )
 

@@ -40,12 +40,15 @@ def check_missing_pairs(
     """Whether one arm lacks scores more often than the other: at most 1 % of all pairs, and not significantly.
 
     `silent` are arms that have ended while the other goes on, with the segments that wait for them; these are missing.
+    More segments that wait (`pending`) than pairs fail too: of an arm that is scored later, or not at all, little is
+    compared.
     """
     p = sign_test_p(missing_in_arm, missing_in_control)
     imbalance = abs(missing_in_arm - missing_in_control)
     share = imbalance / max(1, pairs + missing_in_arm + missing_in_control)
     is_balanced = p >= _MISSING_ALPHA and (share <= _MISSING_SHARE or imbalance < _MIN_MISSING_IMBALANCE)
-    is_good = is_balanced and not silent
+    is_behind = pending > pairs > 0
+    is_good = is_balanced and not silent and not is_behind
     text = (
         f"{plural(pairs, 'pair')}; {missing_in_arm} without {arm}, {missing_in_control} without {control} "
         f"(p {p:.2g}, exact binomial test)"
@@ -60,9 +63,12 @@ def check_missing_pairs(
             f"; {name} is silent: the other arm went on for {plural(count, 'segment')}"
             for name, count in silent.items()
         )
-        + (f"; {pending} newest segments still wait for their partner" if pending else ""),
+        + (f"; {pending} newest segments still wait for their partner" if pending else "")
+        + (", more than are compared" if is_behind else ""),
         remedy=""
         if is_good
+        else "wait until both arms are scored; if one of them has ended, set `until`"
+        if is_behind and is_balanced and not silent
         else f"find out why {', '.join(silent)} ended; the comparison goes on when its segments come, or set `until`"
         if silent
         else f"{worse_arm} may lose just the segments that look bad: see the missing pairs, repair the loss, and "

@@ -63,6 +63,8 @@ class EffectTrajectory:
     _records: list[tuple[float, Estimates]] = field(default_factory=list)
     # (hypothesis, by how many it shares alpha) -> bounds
     _bounds: dict[tuple[ArmAndScorer, int], CommonBounds] = field(default_factory=dict)
+    # the conservative interval of the last moment, for the same
+    _conservative: dict[tuple[ArmAndScorer, int], ConfidenceInterval] = field(default_factory=dict)
     # the variance of a cluster when there were first enough clusters for an interval
     _first_variances: dict[ArmAndScorer, float] = field(default_factory=dict)
 
@@ -113,15 +115,16 @@ class EffectTrajectory:
     ) -> tuple[ConfidenceInterval, ConfidenceInterval]:
         """What all intervals so far, at the level of `interval`, have in common: plain, and conservative.
 
-        All of them hold together, so their intersection does, and a verdict once reached stays. The mean of this moment
-        always counts as inside: where it has left the intersection, the effect itself has changed.
+        All of them hold together, so their intersection does, and a verdict once reached stays. Where the mean of this
+        moment has left it, the effect itself has changed, and the intervals of this moment alone count.
         """
         share = round(self.experiment.alpha / (1 - interval.level))
-        bounds = self._bounds[hypothesis, share]
-        mean = interval.mean
+        bounds, now = self._bounds[hypothesis, share], self._conservative[hypothesis, share]
+        if not bounds.low <= interval.mean <= bounds.high:
+            return interval, replace(interval, low=min(now.low, interval.low), high=max(now.high, interval.high))
         return (
-            replace(interval, low=min(bounds.low, mean), high=max(bounds.high, mean)),
-            replace(interval, low=min(bounds.conservative_low, mean), high=max(bounds.conservative_high, mean)),
+            replace(interval, low=bounds.low, high=bounds.high),
+            replace(interval, low=bounds.conservative_low, high=bounds.conservative_high),
         )
 
     def with_information(self, hypothesis: ArmAndScorer, estimate: MeanDifference) -> MeanDifference:
@@ -169,4 +172,5 @@ class EffectTrajectory:
                 conservative = conservative_interval(self.experiment, estimate, interval)
                 bounds = self._bounds.get((hypothesis, share), CommonBounds())
                 self._bounds[hypothesis, share] = bounds.narrowed(interval, conservative)
+                self._conservative[hypothesis, share] = conservative
         return informed

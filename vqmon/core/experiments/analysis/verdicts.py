@@ -20,6 +20,9 @@ from vqmon.core.experiments.stats.sequential import MIN_ARM_SESSIONS, MIN_DEPEND
 from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.plurals import plural
 
+_SHORT_INTERVAL = 0.05
+"""Points; a shorter interval is written with four decimals."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictInputs:
@@ -286,7 +289,10 @@ def _points(effect: Effect, interval: ConfidenceInterval) -> str:
     """A difference in points of 0..100, or in the unit of a reference measure."""
     if effect.scorer.startswith(REFERENCE_PREFIX):
         return f"{interval.mean:+.4g} by {effect.scorer} ({interval.low:+.4g} to {interval.high:+.4g})"
-    return f"{interval.mean:+.2f} points ({interval.low:+.2f} to {interval.high:+.2f})"
+    # An interval is never shown as a single number.
+    decimals = 2 if interval.high - interval.low >= _SHORT_INTERVAL else 4
+    low, high = f"{interval.low:+.{decimals}f}", f"{interval.high:+.{decimals}f}"
+    return f"{interval.mean:+.{decimals}f} points ({low} to {high})"
 
 
 def _reason(effect: Effect, interval: ConfidenceInterval, *, largest_loss: float) -> str:

@@ -21,8 +21,8 @@ MIN_ARM_SESSIONS = 50
 MIN_DEPENDENT_CLUSTERS = 40
 """Blocks of a stream that are needed before their correlation can be measured (`bench.experiments.shapes`)."""
 
-_CONSTANT_SD = 1e-9
-"""Differences that vary by less than this vary by rounding only."""
+_CONSTANT_SHARE = 0.01
+"""Differences whose s.d. is less than this share of their mean vary by rounding only."""
 
 _MAX_E_VALUE = 1e300
 """E-values are capped here, because they must be numbers in JSON."""
@@ -64,8 +64,8 @@ class MeanDifference:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all clusters have the same difference, other than 0: such data are no sample of anything."""
-        return self.mean != 0 and self.sd <= _CONSTANT_SD * max(1.0, abs(self.mean))
+        """Whether all clusters have the same difference, but for rounding, other than 0: no sample of anything."""
+        return self.mean != 0 and self.sd <= _CONSTANT_SHARE * abs(self.mean)
 
     @property
     def sequence_n(self) -> float:
