@@ -158,6 +158,15 @@ def test_niqe_of_the_photos_of_a_model_is_small(tmp_path: Path) -> None:
     assert niqe(picture, loaded) == niqe(picture, model)
 
 
+# computequality.m of the authors in GNU Octave with our model; "flat" has regions of equal pixels, where only the signs
+# of rounding errors remain
+@pytest.mark.parametrize(("name", "expected"), [("blocks", 8.084539), ("noise", 16.405724), ("flat", 14.913470)])
+def test_niqe_as_the_authors_code(name: str, expected: float) -> None:
+    rgb = pictures.scene() // 24 * 24 if name == "flat" else pictures.pair(name)[1].rgb
+
+    assert NIQE.compute(None, Picture(rgb)) == pytest.approx(expected, abs=1e-4)
+
+
 def test_niqe_of_flat_pictures_is_nan() -> None:
     assert math.isnan(NIQE.compute(None, Picture(np.zeros((192, 192, 3), np.uint8))))
 

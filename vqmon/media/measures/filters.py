@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 _BLOCK = 64
+_STRIP_ROWS = 16
 
 
 @lru_cache(maxsize=32)
@@ -18,6 +19,36 @@ def gaussian_taps(count: int, sigma: float) -> tuple[float, ...]:
     offsets = np.arange(count) - (count - 1) / 2
     taps = np.exp(-(offsets**2) / (2 * sigma**2))
     return tuple(float(tap) for tap in taps / taps.sum())
+
+
+@lru_cache(maxsize=8)
+def gaussian_window(size: int, sigma: float) -> NDArray[np.float64]:
+    """(size, size): a Gaussian with sum 1, to the last bit as `window / sum(sum(window))` of MATLAB's `fspecial`.
+
+    MATLAB adds one term after another; numpy's `sum` adds pairwise, and the last bits of all weights are others.
+    """
+    offsets = [index - (size - 1) / 2 for index in range(size)]
+    window = np.array([[math.exp(-(y * y + x * x) / (2 * sigma**2)) for x in offsets] for y in offsets])
+    window /= np.cumsum(window.T)[-1]
+    window /= np.cumsum(np.cumsum(window, axis=0)[-1])[-1]
+    return window
+
+
+def correlate_window(plane: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlation with a window where it fits (`valid`), to the last bit as `conv2` of GNU Octave adds it up.
+
+    Slower than two passes. It is for measures in which the sign of rounding errors counts, as in flat regions.
+    """
+    rows, columns = (side - taps + 1 for side, taps in zip(plane.shape, window.shape, strict=True))
+    result, term = np.zeros((rows, columns)), np.empty((_STRIP_ROWS, columns))
+    # in strips, so that what is computed stays in the cache
+    for top in range(0, rows, _STRIP_ROWS):
+        strip = result[top : top + _STRIP_ROWS]
+        for column in reversed(range(window.shape[1])):
+            for row in reversed(range(window.shape[0])):
+                shifted = plane[top + row : top + row + len(strip), column : column + columns]
+                strip += np.multiply(shifted, window[row, column], out=term[: len(strip)])
+    return result
 
 
 def correlate_separable(plane: NDArray[_Float], rows: Sequence[float], columns: Sequence[float]) -> NDArray[_Float]:

@@ -26,13 +26,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.media.measures.filters import correlate_separable, gaussian_taps, halve_bicubic
+from vqmon.media.measures.filters import correlate_window, gaussian_window, halve_bicubic
 from vqmon.media.measures.measure import Measure, Picture, Plane
 
 _BLOCK = 96
 _FEATURES = 36
 _Samples = NDArray[np.float64]
-_WINDOW = gaussian_taps(7, 7 / 6)
+_WINDOW = gaussian_window(7, 7 / 6)
 _NIQE_SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _BRISQUE_SHIFTS = ((0, 1), (1, 0), (1, 1), (-1, 1))
 
@@ -123,11 +123,13 @@ def _textured(features: NDArray[np.float64]) -> NDArray[np.float64]:
 def _normalized(plane: _Samples, *, border: Literal["edge", "constant"]) -> tuple[_Samples, _Samples]:
     """Luma less its local mean by its local deviation + 1, and the deviation; `border` as in `np.pad`.
 
-    In 64 bits and not centred: in flat regions the rounding errors have both signs, as in the authors' code.
+    Where the picture is flat, only rounding errors remain, and their signs enter the features (most of all in JPEG at
+    low quality). So they are those of the authors' code in GNU Octave: 64 bits, not centred, one pass, its window, its
+    order.
     """
     padded = np.pad(plane, len(_WINDOW) // 2, mode=border)
-    mean = correlate_separable(padded, _WINDOW, _WINDOW)
-    deviation = np.sqrt(np.abs(correlate_separable(padded * padded, _WINDOW, _WINDOW) - mean * mean))
+    mean = correlate_window(padded, _WINDOW)
+    deviation = np.sqrt(np.abs(correlate_window(padded * padded, _WINDOW) - mean * mean))
     return (plane - mean) / (deviation + 1), deviation
 
 
