@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from pipelines.demo.arms import ARMS, STREAM_ID
-from pipelines.experiments.compare import load_experiments
+from pipelines.service.wiring import load_experiments
 from tests.conftest import need
 from vqmon.cli.main import main
 from vqmon.settings.load import Settings, load_settings

@@ -17,8 +17,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipelines.experiments.background import BackgroundAnalyses, compare_in_subprocess, running_analyses
-from pipelines.experiments.compare import load_experiments
-from pipelines.service.wiring import utc_now
+from pipelines.service.wiring import load_experiments, utc_now
 from vqmon.connections import ConnectionLimits, ConnectionTable
 from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.errors import SettingsError

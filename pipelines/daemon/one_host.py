@@ -17,6 +17,7 @@ from pipelines.daemon.stream_ends import publish_requested_ends
 from pipelines.observe.observer import Observation
 from pipelines.observe.poison import PoisonGuard
 from pipelines.observe.scoring_tiers import RecordStage
+from pipelines.service.arm_media import with_arm_media
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service
 from pipelines.service.notifications import AlertNotifier, open_notifier
@@ -147,6 +148,7 @@ async def _open_parts(
     observer = await stack.enter_async_context(
         open_observer(settings, fetcher=fetcher, meters=service.meters, on_stage=overload.record_stage)
     )
+    observer = with_arm_media(observer, settings)
     rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
     context = _WatchContext(
         observer=observer,

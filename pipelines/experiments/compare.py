@@ -8,28 +8,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from pipelines.service.wiring import default_file, utc_now
+from pipelines.service.wiring import default_file, load_experiments, utc_now
 from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
 from vqmon.errors import SettingsError
-from vqmon.settings.experiments_file import find_experiment, parse_experiments
+from vqmon.settings.experiments_file import find_experiment
 from vqmon.transport.history.history import History
 from vqmon.web.pages.report import render_report
 
 _PROGRESS_INTERVAL_OUTCOMES = 1000
 _COMPARISON = TypeAdapter(Comparison)
-
-
-def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
-    """The experiments in the file at `path`, or in the default file; raises SettingsError."""
-    file = path or default_file("experiments.toml")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: cannot read the experiments: {error}") from error
-    return parse_experiments(text, origin=str(file))
 
 
 def load_experiment(name: str, path: Path | None) -> Experiment:

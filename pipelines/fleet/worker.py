@@ -75,6 +75,7 @@ async def _work(
     """Open decoders and scorers, and work until a stop or a reload."""
     # Imported late: decoders and scorers load slowly, and `serve` does without them.
     from pipelines.observe.poison import PoisonGuard
+    from pipelines.service.arm_media import with_arm_media
     from pipelines.service.wiring import fetch_policy, load_rules, open_observer, state_file, utc_now
     from vqmon.media.fetch.fetcher import Fetcher
 
@@ -82,7 +83,7 @@ async def _work(
         fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
         memory_limit = MediaMemoryLimit(observer.fetch, max_bytes=settings.kafka.max_media_bytes)
-        observer = replace(observer, fetch=memory_limit.fetch)
+        observer = with_arm_media(replace(observer, fetch=memory_limit.fetch), settings)
         guard = stack.enter_context(PoisonGuard(state_file(settings, "in-flight"), now=utc_now))
 
         async def observe(segment: Segment) -> Observation:

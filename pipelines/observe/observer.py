@@ -48,10 +48,17 @@ FindReference = Callable[[Segment], Coroutine[None, None, Reference | ReferenceC
 FindSound = Callable[[Segment], Coroutine[None, None, SeparateSound | None]]
 """Finds the sound of a segment that is not in it; None = it is, or there is none. Raises SegmentError."""
 
+StoreMedia = Callable[[QualityEvent, bytes], Coroutine[None, None, None]]
+"""Stores the media of an event for later, if they are wanted."""
+
 _MAX_SOUND_BYTES = 64_000_000
 
 
 async def _nothing(segment: Segment) -> None:
+    return None
+
+
+async def _store_nothing(event: QualityEvent, media: bytes) -> None:
     return None
 
 
@@ -78,6 +85,7 @@ class Observer:
     record_stage: RecordStage = lambda stage, seconds: None
     find_reference: FindReference = _nothing
     find_sound: FindSound = _nothing
+    store_media: StoreMedia = _store_nothing
     # of how many of the worst frames of a segment each scorer tells which parts are worse; 0 = none, as it takes long
     located_frames: int = 0
     _recent_detail: RecentDetail = field(default_factory=RecentDetail, init=False)
@@ -112,6 +120,7 @@ class Observer:
                     scored = replace(scored, decoded=replace(scored.decoded, reference=missing))
                 heat_maps = await self._heat_maps(item, scored)
                 event = self._event(item.without_secrets(), scored, heat_maps, served_url=fetched.served_url)
+                await self.store_media(event, fetched.media)
         except SegmentError as error:
             failure = failure_from_error(item.without_secrets(), error, observed_at=self.now())
             return Observation(outcome=failure)

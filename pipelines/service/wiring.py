@@ -21,6 +21,7 @@ from pipelines.observe.playlists.references import ReferencePlaylist
 from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
 from pipelines.observe.scoring_tiers import OtherMedia, RecordStage, ScoringCascade
 from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.experiments.definition import Experiment
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import DecodedSegment, Reference, ReferenceComparison, Segment, View
 from vqmon.errors import SettingsError
@@ -33,6 +34,7 @@ from vqmon.media.fetch.ssrf_policy import decode_url_path
 from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
 from vqmon.scoring.scorers.registry import builtin_folder, runtime_versions, scorer_noise
+from vqmon.settings.experiments_file import parse_experiments
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
 from vqmon.settings.sections import (
@@ -151,18 +153,18 @@ async def libvmaf_versions(scoring: ScoringSettings) -> Mapping[str, str]:
 
 @asynccontextmanager
 async def open_picture_decoder(
-    settings: Settings, *, fetcher: Fetcher, width_px: int, max_samples: int = 600
-) -> AsyncIterator[Callable[[Segment], Coroutine[None, None, Thumbnails]]]:
-    """Open decoder processes for the pictures of segments, without scorers; they close with the context.
+    settings: Settings, *, width_px: int, max_samples: int = 600
+) -> AsyncIterator[Callable[[bytes], Coroutine[None, None, Thumbnails]]]:
+    """Open decoder processes for the pictures of media, without scorers; they close with the context.
 
     The function that it yields gives (seconds, JPEG) of each sampled frame, `width_px` wide; smaller ones are not
     enlarged. It raises SegmentError.
     """
     async with decoder_pool(settings, max_samples=max_samples) as pool:
 
-        async def decode(segment: Segment) -> Thumbnails:
+        async def decode(media: bytes) -> Thumbnails:
             decoded = await pool.decode(
-                await fetcher.fetch(segment),
+                media,
                 views=(),
                 sampling=settings.decode.sampling,
                 fps=settings.decode.fps,
@@ -343,8 +345,18 @@ def default_file(name: str) -> Path:
     return inside if inside.is_file() else package.parent / "config" / name
 
 
-def state_file(settings: Settings, suffix: Literal["in-flight", "spool"]) -> Path:
-    """A file that outlives the process: in `daemon.state_folder`, else beside the history's file."""
+def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
+    """The experiments in the file at `path`, or in the default file; raises SettingsError."""
+    file = path or default_file("experiments.toml")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot read the experiments: {error}") from error
+    return parse_experiments(text, origin=str(file))
+
+
+def state_file(settings: Settings, suffix: Literal["in-flight", "media", "spool"]) -> Path:
+    """A file, or a folder, that outlives the process: in `daemon.state_folder`, else beside the history's file."""
     history = settings.history
     name = "vqmon" if history.url or settings.source.kind == "kafka" else history.path.name
     return (settings.daemon.state_folder or history.path.parent) / f"{name}.{suffix}"

@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.conftest import need
+from tests.media.clips import clip, x264
 from tests.web import experiment_results, incidents, seed
 from tests.web.conftest import Served
 from tests.web.stored_history import StoredHistory, open_copy, write_history
@@ -59,6 +60,13 @@ EXPERIMENT = experiment_path(experiment_results.EXPERIMENT.name)
 LAYERS_SHOWN = """() => [...document.querySelectorAll("svg.heat")]
   .filter((layer) => getComputedStyle(layer).display !== "none").map((layer) => layer.classList[1])"""
 """The slots of the heat maps that can be seen."""
+
+CLIPS_ARE_BETWEEN = """([least, most]) => {
+  const times = [...document.querySelectorAll(".frames video")].map((clip) => clip.currentTime);
+  const areWithin = times.every((time) => least <= time && time <= most);
+  return times.length === 2 && areWithin && Math.abs(times[0] - times[1]) < 0.15;
+}"""
+"""Whether both clips show a moment of this range, the same one."""
 
 AXE = ("axe-core@4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")
 
@@ -361,8 +369,29 @@ def test_wipe_by_keyboard(watched: Watched) -> None:
 
 
 def test_blind_review_by_keyboard(watched: Watched) -> None:
-    """Left, space and right vote; Backspace goes back; the votes are kept; the end tells the arms."""
+    """Left, space and right vote; Backspace goes back; the votes are kept; the end tells the arms.
+
+    Clips of both sides begin together, again and again; keys show stills, lay one side over the other, and pause.
+    """
+    reviews = Reviews(watched.history.path.with_name("served.reviews"))
+    mp4 = clip(*x264(), size="160x90", seconds=1, container="mp4")
+    for pair in experiment_results.comparison(watched.history.seeded).answers[0].pairs_with_role("review"):
+        for event_id in pair.id.split(":"):
+            reviews.replace_clip(experiment_results.EXPERIMENT.name, event_id, mp4)
     page = watched.open(paths(watched.history)["review"])
+    expect(page.locator("#motion")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".frames img").first).to_be_hidden()
+    for least, most in ((0.5, 1.1), (0.01, 0.4), (0.5, 1.1)):
+        page.wait_for_function(CLIPS_ARE_BETWEEN, arg=[least, most], polling=20)
+    page.keyboard.press("f")
+    page.keyboard.press("x")
+    expect(page.locator(".frames video").last).to_be_visible()
+    page.keyboard.press("x")
+    expect(page.locator(".frames video").last).to_be_hidden()
+    page.keyboard.press("p")
+    assert page.evaluate("() => [...document.querySelectorAll('video')].every((clip) => clip.paused && clip.muted)")
+    page.keyboard.press("m")
+    expect(page.locator(".frames img").first).to_be_visible()
     count = page.locator("text=0 of").inner_text().rsplit(" ", 1)[-1]
     for number in range(int(count)):
         expect(page.locator("text=Which looks better?")).to_be_visible()
@@ -377,8 +406,7 @@ def test_blind_review_by_keyboard(watched: Watched) -> None:
             expect(page.locator("#before")).to_be_visible()
             page.go_back()
     expect(page.locator(".empty")).to_contain_text(f"You have seen all {count} pairs")
-    votes = Reviews(watched.history.path.with_name("served.reviews")).votes(experiment_results.EXPERIMENT.name)
-    assert len(votes) == int(count)
+    assert len(reviews.votes(experiment_results.EXPERIMENT.name)) == int(count)
 
 
 def test_compare_from_a_form(watched: Watched) -> None:

@@ -18,14 +18,16 @@ from vqmon.settings.load import Settings
 @click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.pass_obj
 def pictures(config: Path | None, experiment: str, history: str | None) -> None:
-    """Decode the example pairs of EXPERIMENT again and store their pictures for its page and for the blind review.
+    """Decode the example pairs of EXPERIMENT again; store pictures for its page, and clips for the blind review.
 
-    Segments are fetched from their origin, as far as the settings allow. Of segments that have left their origin, the
-    thumbnails in the history are copied. Run this now and then while an experiment is running.
+    The media are those that the daemon has stored (experiments.media_bytes), else segments are fetched from their
+    origin, as far as the settings allow. Where there are none, the thumbnails in the history are copied. Run this now
+    and then while an experiment is running.
     """
     from pipelines.commands.serve_web import reviews_path
-    from pipelines.experiments.compare import compare_arms, load_experiments
+    from pipelines.experiments.compare import compare_arms
     from pipelines.experiments.pair_pictures import store_pair_pictures
+    from pipelines.service.wiring import load_experiments
     from vqmon.settings.experiments_file import find_experiment
     from vqmon.transport.history.history import open_history
     from vqmon.transport.reviews import Reviews
@@ -45,11 +47,11 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
                 on_progress=lambda line: out.print(line, markup=False),
             )
         )
-    for line in result.missing:
+    for line in (*result.missing, *result.without_clip):
         err.print(line, style="yellow", markup=False)
     err.print(
         f"{result.decoded} decoded, {result.copied} copied from the history, {result.already_stored} already "
-        f"stored, {len(result.missing)} without pictures; stored in {reviews.path}"
+        f"stored, {len(result.missing)} without pictures, {plural(result.clips, 'clip')}; stored in {reviews.path}"
     )
 
 

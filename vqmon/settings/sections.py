@@ -456,6 +456,8 @@ class ExperimentSettings(Section):
 
     # none = the file that comes with vqmon, which has no experiment
     path: Path | None = None
+    media_bytes: int = Field(default=1_000_000_000, ge=0)
+    clip_bytes: int = Field(default=1_000_000_000, ge=0)
 
 
 class DaemonSettings(Section):

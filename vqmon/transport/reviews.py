@@ -1,4 +1,4 @@
-"""Votes of blind reviews and the pictures stored for them, in a small SQLite file beside the history.
+"""Votes of blind reviews, and the pictures and clips stored for them, in a small SQLite file beside the history.
 
 They have their own file because the history has a single writer, the daemon, while votes come from the pages and
 pictures from a command. Each write is one short transaction, so any number of processes may write.
@@ -24,25 +24,30 @@ _BUSY_SECONDS = 5.0
 
 _TABLES = (
     """
-    CREATE TABLE vote (
+    CREATE TABLE IF NOT EXISTS vote (
         experiment TEXT NOT NULL, pair_id TEXT NOT NULL, voter TEXT NOT NULL, choice TEXT NOT NULL, at INTEGER NOT NULL,
         PRIMARY KEY (experiment, pair_id, voter)
     )
     """,
     """
-    CREATE TABLE picture (
+    CREATE TABLE IF NOT EXISTS picture (
         event_id TEXT NOT NULL, experiment TEXT NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL,
         jpeg BLOB NOT NULL, PRIMARY KEY (event_id, experiment, position)
     )
     """,
     """
-    CREATE TABLE secret (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL)
+    CREATE TABLE IF NOT EXISTS clip (
+        event_id TEXT NOT NULL, experiment TEXT NOT NULL, mp4 BLOB NOT NULL, PRIMARY KEY (event_id, experiment)
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS secret (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL)
     """,
 )
 
 
 class Reviews:
-    """Stores votes and pictures. The first write creates the file; safe to use from several threads."""
+    """Stores votes, pictures and clips. The first write creates the file; safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,15 +99,44 @@ class Reviews:
             )
 
     def delete_pictures(self, experiment: str, *, except_event_ids: Sequence[str]) -> int:
-        """Delete an experiment's pictures of all outcomes except these; returns from how many outcomes."""
+        """Delete an experiment's pictures and clips of all outcomes except these; returns from how many outcomes."""
         event_ids = sorted(self.event_ids_with_pictures(experiment) - set(except_event_ids))
         if event_ids:
             with self._transaction() as connection:
-                connection.executemany(
-                    "DELETE FROM picture WHERE event_id = ? AND experiment = ?",
-                    [(event_id, storable_text(experiment)) for event_id in event_ids],
-                )
+                for table in ("picture", "clip"):
+                    connection.executemany(
+                        f"DELETE FROM {table} WHERE event_id = ? AND experiment = ?",
+                        [(event_id, storable_text(experiment)) for event_id in event_ids],
+                    )
         return len(event_ids)
+
+    # ---- clips
+
+    def clip(self, event_id: str) -> bytes | None:
+        """A short MP4 of an outcome, from any one experiment that has one."""
+        if not self._has_clips():
+            return None
+        rows = self._query("SELECT mp4 FROM clip WHERE event_id = ? LIMIT 1", event_id)
+        return bytes(rows[0][0]) if rows else None
+
+    def event_ids_with_clips(self) -> set[str]:
+        """The event ids for which clips are stored, by any experiment."""
+        return {row[0] for row in self._query("SELECT event_id FROM clip")} if self._has_clips() else set()
+
+    def clip_bytes(self) -> int:
+        """Bytes of all clips."""
+        return int(self._query("SELECT coalesce(sum(length(mp4)), 0) FROM clip")[0][0]) if self._has_clips() else 0
+
+    def replace_clip(self, experiment: str, event_id: str, mp4: bytes) -> None:
+        """Store the clip of an outcome for an experiment; it replaces the one stored before."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO clip VALUES (?, ?, ?)", (event_id, storable_text(experiment), mp4)
+            )
+
+    def _has_clips(self) -> bool:
+        """Whether the file can hold clips: files of earlier versions cannot until the next write."""
+        return bool(self._query("SELECT 1 FROM sqlite_master WHERE name = 'clip'"))
 
     def secret(self) -> bytes:
         """The 32-byte key that signs the tokens of voting forms; created at the first call, kept in this file only."""
@@ -127,8 +161,9 @@ class Reviews:
                 if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
                     raise StoreError(f"{self.path}: not a file of votes; name another file in web.reviews")
                 connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                for table in _TABLES:
-                    connection.execute(table)
+            # Files of earlier versions lack some of them.
+            for table in _TABLES:
+                connection.execute(table)
             yield connection
             connection.execute("COMMIT")
 

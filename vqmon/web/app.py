@@ -150,6 +150,7 @@ def _routes(probes: Probes) -> list[Route | Mount]:
         "/experiments/{name}": experiments.experiment_page,
         "/experiments/{name}/{arm}/review": review.review_page,
         "/experiments/{name}/{arm}/review/{number:count}/{side}.jpg": review.review_picture,
+        "/experiments/{name}/{arm}/review/{number:count}/{side}.mp4": review.review_clip,
         "/api/compare": compare.compare_json,
         "/api/compare.csv": compare.compare_csv,
         "/api/experiments/{name}/{kind}.csv": downloads.experiment_table_csv,

@@ -125,6 +125,14 @@ class ReviewStore(Protocol):
         """The event ids for which pictures are stored."""
         ...
 
+    def clip(self, event_id: str) -> bytes | None:
+        """A short MP4 of an outcome; None when none is stored."""
+        ...
+
+    def event_ids_with_clips(self) -> set[str]:
+        """The event ids for which clips are stored."""
+        ...
+
     def secret(self) -> bytes:
         """The key that signs the tokens of voting forms."""
         ...
@@ -155,6 +163,12 @@ class NoReviews:
         return ()
 
     def event_ids_with_pictures(self) -> set[str]:
+        return set()
+
+    def clip(self, event_id: str) -> bytes | None:
+        return None
+
+    def event_ids_with_clips(self) -> set[str]:
         return set()
 
     def secret(self) -> bytes:

@@ -167,12 +167,12 @@ async def thumbnails(settings: Settings, rated: Sequence[RatedFile]) -> list[byt
     width_px = settings.decode.thumbnail_width
     async with (
         _open_fetcher(settings, rated) as fetcher,
-        open_picture_decoder(settings, fetcher=fetcher, width_px=width_px, max_samples=SCORE_MAX_SAMPLES) as decode,
+        open_picture_decoder(settings, width_px=width_px, max_samples=SCORE_MAX_SAMPLES) as decode,
     ):
         pictures: list[bytes | None] = []
         for item in rated:
             try:
-                frames = await decode(_segment(item))
+                frames = await decode(await fetcher.fetch(_segment(item)))
             except SegmentError:
                 frames = []
             pictures.append(frames[len(frames) // 2][1] if frames else None)

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipelines.commands.serve_web import exposure_problem
-from pipelines.experiments.compare import load_experiments
 from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.service.notifications import mute_filter_of, open_http_client, open_receivers
 from pipelines.service.wiring import (
@@ -17,6 +16,7 @@ from pipelines.service.wiring import (
     decoder_pool,
     fetch_policy,
     libvmaf_versions,
+    load_experiments,
     load_rules,
     open_spool,
     utc_now,

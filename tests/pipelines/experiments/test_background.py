@@ -10,7 +10,7 @@ from time import monotonic, sleep
 import pytest
 
 from pipelines.experiments.background import BackgroundAnalyses, running_analyses
-from pipelines.experiments.compare import load_experiments
+from pipelines.service.wiring import load_experiments
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison

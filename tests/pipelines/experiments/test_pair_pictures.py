@@ -3,20 +3,24 @@
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 
+import av
 import httpx
 import pytest
 from click.testing import CliRunner
 
-from pipelines.experiments.compare import compare_arms, load_experiments
+from pipelines.experiments.compare import compare_arms
 from pipelines.experiments.pair_pictures import MAX_PICTURES, pair_event_ids
+from pipelines.service.wiring import load_experiments
 from tests.media.clips import clip, x264
 from tests.web import seed
 from vqmon.cli.main import main
 from vqmon.core.types import QualityEvent, Rendition, Segment
 from vqmon.transport.history.history import open_history
 from vqmon.transport.reviews import Reviews
+from vqmon.transport.segment_media import SegmentMedia
 from vqmon.web.app import create_app
 from vqmon.web.ports import ExperimentResult
 
@@ -71,9 +75,10 @@ def filled(folder: Path) -> Path:
 def test_pictures_of_pairs_are_kept(tmp_path: Path) -> None:
     """The command looks again where it can, copies where it cannot, and does nothing twice."""
     path = filled(tmp_path)
-    first = CliRunner().invoke(main, ["pictures", "sr"])
+    first = CliRunner().invoke(main, ["pictures", "sr"], env={"VQMON_EXPERIMENTS__CLIP_BYTES": "100"})
     assert first.exit_code == 0, first.output
     assert "3 decoded, 1 copied from the history, 0 already stored, 0 without pictures" in first.output
+    assert first.output.count("no clip: the clips would take more than experiments.clip_bytes") == 3
     second_run = CliRunner().invoke(main, ["pictures", "sr"])
     assert "0 decoded, 0 copied from the history, 4 already stored" in second_run.output
     with open_history(path, "read") as history:
@@ -82,6 +87,29 @@ def test_pictures_of_pairs_are_kept(tmp_path: Path) -> None:
     assert sorted(len(picture) for picture in pictures) == [1, 2, 2, 2]
     assert all(1 <= len(picture) <= MAX_PICTURES and picture[0][1].startswith(b"\xff\xd8\xff") for picture in pictures)
     assert [SMALL] in pictures
+
+
+def test_clips_are_made_of_what_the_daemon_has_stored(tmp_path: Path) -> None:
+    """Media that have left their origin are still there in motion; clips begin with the segment and are bounded."""
+    path = filled(tmp_path)
+    with open_history(path, "read") as history:
+        comparison = compare_arms(history, load_experiments(tmp_path / "experiments.toml")[0])
+    gone = next(pair for pair in comparison.answers[0].pairs_with_role("review") if pair.cluster == "b").arm_event_id
+    SegmentMedia(tmp_path / "vqmon.db.media", max_bytes=10**7).store(
+        gone, (tmp_path / "media" / "good.ts").read_bytes()
+    )
+    run = CliRunner().invoke(main, ["pictures", "sr"])
+    assert "4 decoded, 0 copied from the history, 0 already stored, 0 without pictures, 4 clips" in " ".join(
+        run.output.split()
+    )
+    reviews = Reviews(tmp_path / "vqmon.db.reviews")
+    assert reviews.event_ids_with_clips() == set(pair_event_ids(comparison))
+    mp4 = reviews.clip(gone)
+    assert mp4
+    with av.open(BytesIO(mp4)) as container:
+        frames = list(container.decode(video=0))
+        assert not container.streams.audio
+    assert (len(frames), frames[0].pts, frames[0].width, frames[0].format.name) == (50, 0, 1280, "yuv420p")
 
 
 async def test_the_page_of_a_real_answer(tmp_path: Path) -> None:

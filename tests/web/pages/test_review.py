@@ -233,6 +233,28 @@ async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, hi
     assert number > 3
 
 
+async def test_clips_are_sent_by_range(client: httpx.AsyncClient, reviews: Reviews, history: StoredHistory) -> None:
+    """Both sides must have one; browsers ask for parts of it, and the address does not tell the arm."""
+    control, arm = pair_ids(history)[0].split(":")
+    reviews.replace_clip(NAME, control, b"0123456789")
+    assert ".mp4" not in "".join([(await client.get(f"{PAGE}?pair={number}")).text for number in range(4)])
+    reviews.replace_clip(NAME, arm, b"abcdefghij")
+    for number in range(len(pair_ids(history))):
+        page = (await client.get(f"{PAGE}?pair={number}")).text
+        if "left.mp4" in page:
+            break
+    sides = [(await client.get(f"{PAGE}/{number}/{side}.mp4")).content for side in ("left", "right")]
+    assert sorted(sides) == [b"0123456789", b"abcdefghij"]
+    for asked, status, content in (
+        ("bytes=2-4", 206, sides[0][2:5]),
+        ("bytes=7-", 206, sides[0][7:]),
+        ("bytes=99-", 416, b""),
+    ):
+        reply = await client.get(f"{PAGE}/{number}/left.mp4", headers={"Range": asked})
+        assert (reply.status_code, reply.content) == (status, content)
+    assert (await client.get(f"{PAGE}/{number + 1}/left.mp4")).status_code == 404
+
+
 COLD_LINKS: list[tuple[str, dict[str, Any], str]] = [
     ("/experiments/gone/sr-v2/review", {}, "There is no experiment of this name."),
     ("/experiments/ended/sr-v2/review", {}, "This experiment has ended. 1 vote on it is stored."),

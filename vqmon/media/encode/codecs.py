@@ -102,6 +102,8 @@ class EncodeSettings:
     quality: int = 0
     rate_kbps: int = 0
     soft_lines: int = 0
+    # 8 = also of deeper excerpts, so that every browser can play it
+    max_bits: int = 10
     sharpen: float = 0.0
     noise: int = 0
 

@@ -170,7 +170,7 @@ def _open_graph(frame: av.VideoFrame, ratio: float, settings: EncodeSettings) ->
     width, height = display_size(frame.width, frame.height, orientation=orientation, sample_aspect_ratio=ratio)
     chain = [("bwdif", "mode=send_frame:deint=interlaced"), *_turns(orientation)]
     chain += settings.filters(max(2, round(width * settings.lines / height / 2) * 2))
-    is_deep = frame.format.components[0].bits > 8 and CODECS[settings.codec].has_10_bits
+    is_deep = min(frame.format.components[0].bits, settings.max_bits) > 8 and CODECS[settings.codec].has_10_bits
     chain += [("format", "yuv420p10le" if is_deep else "yuv420p"), ("setsar", "1")]
     graph = av.filter.Graph()
     graph.threads = 1

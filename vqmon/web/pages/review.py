@@ -1,4 +1,4 @@
-"""Blind review: voters see two pictures without names, in an order and on sides shuffled per voter, and pick one."""
+"""Blind review: voters see two pictures or clips without names, in an order and on sides shuffled per voter."""
 
 import hmac
 import re
@@ -26,6 +26,9 @@ from vqmon.web.urls import experiment_path, parse_count, unquote_stream_id, with
 VOTER_COOKIE = "vqmon_voter"
 _COOKIE_AGE_SECONDS = 31_536_000
 _CHOICES = ("left", "tie", "right")
+_RANGE_PATTERN = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
+"""One range of bytes (RFC 9110 14.1.2) but for suffixes; browsers ask for no other ones."""
+
 _VOTER_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -94,8 +97,9 @@ def review_page(site: Site, request: Request) -> Response:
         may_vote=may_vote,
         number=number,
         pair=pair,
-        left_url=f"{session.path}/{number}/left.jpg",
-        right_url=f"{session.path}/{number}/right.jpg",
+        left_url=f"{session.path}/{number}/left",
+        right_url=f"{session.path}/{number}/right",
+        has_clips=pair is not None and _has_clips(site, pair),
         back_url=with_query(session.path, pair=number - 1) if number else None,
         token=_sign_token(site.reviews.secret(), voter, session.experiment, pair.id) if pair else "",
         vote_count=len(session.votes),
@@ -117,19 +121,41 @@ async def submit_vote(request: Request) -> Response:
 
 def review_picture(site: Site, request: Request) -> Response:
     """Answer `/experiments/{name}/{arm}/review/{number}/{side}.jpg`; the URL does not reveal the arm."""
-    session = _review_session(site, request, _voter_id(site, request) or "")
-    number, side = request.path_params["number"], request.path_params["side"]
-    if isinstance(session, _NoReview):
-        raise HTTPException(404, session.title)
-    if side not in ("left", "right") or number >= len(session.pairs):
-        raise HTTPException(404, "There is no such picture.")
-    pair = session.pairs[number]
+    session, pair, side = _requested_side(site, request)
     pictures = [jpeg for _, jpeg in frame_pictures(site, session.event_id(pair, side))]
     other_side = frame_pictures(site, session.event_id(pair, "right" if side == "left" else "left"))
     # A hash of the pair chooses the frame, so that nobody can pick a flattering one.
     count = min(len(pictures), len(other_side))
     frame = _digest(pair.id, "moment")[0] % count if count else 0
     return jpeg_response(pictures, frame, cache_control="no-store")
+
+
+def review_clip(site: Site, request: Request) -> Response:
+    """Answer `/experiments/{name}/{arm}/review/{number}/{side}.mp4`, or the range of it that is asked for."""
+    session, pair, side = _requested_side(site, request)
+    clip = site.reviews.clip(session.event_id(pair, side))
+    if clip is None:
+        raise HTTPException(404, "This clip is no longer stored.")
+    headers = {"Accept-Ranges": "bytes", "Cache-Control": "no-store"}
+    asked = _RANGE_PATTERN.fullmatch(request.headers.get("range", ""))
+    if asked is None:
+        return Response(clip, media_type="video/mp4", headers=headers)
+    first, last = int(asked[1]), min(int(asked[2] or len(clip) - 1), len(clip) - 1)
+    if first > last:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{len(clip)}"})
+    headers["Content-Range"] = f"bytes {first}-{last}/{len(clip)}"
+    return Response(clip[first : last + 1], 206, media_type="video/mp4", headers=headers)
+
+
+def _requested_side(site: Site, request: Request) -> tuple[_ReviewSession, PairExample, str]:
+    """The pair and the side that the path names; raises 404."""
+    session = _review_session(site, request, _voter_id(site, request) or "")
+    number, side = request.path_params["number"], request.path_params["side"]
+    if isinstance(session, _NoReview):
+        raise HTTPException(404, session.title)
+    if side not in ("left", "right") or number >= len(session.pairs):
+        raise HTTPException(404, "There is no such side of a pair.")
+    return session, session.pairs[number], side
 
 
 # ---- session
@@ -237,6 +263,11 @@ def _without_pairs(experiment: Experiment, arm_result: ArmResult) -> _NoReview:
 def _has_pictures(site: Site, pair: PairExample, stored: set[str]) -> bool:
     event_ids = (pair.control_event_id, pair.arm_event_id)
     return all(event_id in stored or site.history.thumbnails(event_id) for event_id in event_ids)
+
+
+def _has_clips(site: Site, pair: PairExample) -> bool:
+    """Whether both sides can be seen in motion: one alone would be no comparison."""
+    return {pair.control_event_id, pair.arm_event_id} <= site.reviews.event_ids_with_clips()
 
 
 def _requested_pair_number(text: str | None, session: _ReviewSession) -> int | None:
