@@ -45,6 +45,9 @@ LARGEST_LOSS = 10.0
 DAILY = 5
 """Clusters between two looks of usual practice."""
 
+MSPRT_TAU = 1.25
+"""Points: the deviation of the effects that the mixture of an mSPRT expects."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
@@ -102,11 +105,25 @@ def winners(values: Floats, *, planned: int = PLANNED) -> Mapping[str, Flags]:
     better, worse = run.mean > below, run.mean < above
     t = np.array([t_quantile(0.975, max(1.0, n - 1)) for n in run.n])
     return {
+        "mSPRT": _msprt(run),
         "t, daily": (np.abs(run.mean) > t * error) & enough & (run.n % DAILY == 0),
         "sequence": (np.abs(run.mean) > z * error) & enough,
         "with skewness": (better | worse) & enough,
         "vqmon": ((better & (capital(values) >= needed)) | (worse & (capital(-values) >= needed))) & enough,
     }
+
+
+def _msprt(run: Running) -> Flags:
+    """(runs, clusters) the mixture sequential probability ratio test of Johari et al., from the second cluster on.
+
+    "Always valid inference", Operations Research 2022: a normal mixture, the variance of the sample taken for the true
+    one, one test of all clusters so far, whatever their distribution.
+    """
+    variance = np.maximum(run.sd**2, 1e-12)
+    total = variance + run.n * MSPRT_TAU**2
+    log_ratio = 0.5 * np.log(variance / total) + (run.n * MSPRT_TAU * run.mean) ** 2 / (2 * variance * total)
+    is_rejected: Flags = (log_ratio >= -math.log(ALPHA)) & (run.n >= 2)
+    return is_rejected
 
 
 def contents(runs: int, rng: np.random.Generator) -> Mapping[str, Floats]:

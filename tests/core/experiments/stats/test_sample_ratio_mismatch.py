@@ -1,6 +1,9 @@
 """The check of the sample ratio."""
 
+import math
+
 import numpy as np
+import pytest
 
 from vqmon.core.experiments.stats.sample_ratio_mismatch import (
     SRM_ALPHA,
@@ -10,18 +13,25 @@ from vqmon.core.experiments.stats.sample_ratio_mismatch import (
 )
 
 
-def test_the_sample_ratio_fails_from_an_e_value_of_100_on() -> None:
+def test_the_sample_ratio_fails_from_an_e_value_of_50_on() -> None:
     """The largest e-value at any look decides."""
     counts, shares = {"v1": 500, "v2": 500}, {"v1": 1.0, "v2": 1.0}
-    assert check_sample_ratio(counts, shares, max_log_e_value=np.log(99)).is_good
-    assert not check_sample_ratio(counts, shares, max_log_e_value=np.log(101)).is_good
+    assert check_sample_ratio(counts, shares, max_log_e_value=np.log(49)).is_good
+    assert not check_sample_ratio(counts, shares, max_log_e_value=np.log(51)).is_good
 
 
-def test_a_dead_arm_and_a_slightly_uneven_split_are_both_found() -> None:
-    """Twelve sessions of one arm alone, 1,500 at 45/55; and a half of 3,000 is none."""
-    alarm = -np.log(SRM_ALPHA)
-    assert srm_log_e_value([12, 0], [1, 1]) >= alarm
-    assert srm_log_e_value([675, 825], [1, 1]) >= alarm
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.48])
+def test_an_uneven_split_is_found_within_a_fifth_of_what_chi_square_needs(share: float) -> None:
+    """Chi-square at .001 is 10.83; it is n (1 - 2 share) ** 2 where every session is as likely as it should be."""
+    sessions = math.ceil(1.2 * 10.83 / (1 - 2 * share) ** 2)
+    in_arm = math.floor(sessions * share)
+    assert srm_log_e_value([in_arm, sessions - in_arm], [1, 1]) >= -math.log(SRM_ALPHA)
+
+
+def test_a_dead_arm_is_found_after_eleven_sessions_and_an_even_split_never() -> None:
+    """Eleven sessions of one arm alone, as chi-square at .001; a half of 3,000 is evidence for the plan."""
+    alarm = -math.log(SRM_ALPHA)
+    assert srm_log_e_value([11, 0], [1, 1]) >= alarm > srm_log_e_value([10, 0], [1, 1])
     assert srm_log_e_value([1500, 1500], [1, 1]) < 0
 
 
