@@ -7,9 +7,10 @@ seeded; the default is 50 series per shape over two days after the first, 100 st
 """
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,10 +113,39 @@ def _by_shape(found: NDArray[np.int64], names: Sequence[str], series: int) -> li
     return np.bincount(found // series, minlength=len(names)).tolist()
 
 
+def _poisson_interval(count: int) -> tuple[float, float]:
+    """The exact 95 % interval of the mean of a Poisson count (Garwood, Biometrika 1936)."""
+
+    def mean_with(tail: Callable[[float], float]) -> float:
+        # `tail` grows with the mean: the mean at which it is 2.5 %
+        low, high = 0.0, 20.0 + 2.0 * count
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if tail(middle) > 0.0 else (middle, high)
+        return low
+
+    def below(mean: float, most: int) -> float:
+        return sum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(most + 1))
+
+    lowest = mean_with(lambda mean: 0.975 - below(mean, count - 1)) if count else 0.0
+    return lowest, mean_with(lambda mean: 0.025 - below(mean, count))
+
+
+def rate_text(count: int, stream_days: float) -> str:
+    """False alarms per stream-day and their interval."""
+    low, high = (mean / stream_days for mean in _poisson_interval(count))
+    return f"{count / stream_days:.3f} ({low:.3f}-{high:.3f})"
+
+
+def is_above(count: int, allowed: float) -> bool:
+    """Whether more false alarms were counted than allowed, as far as a Poisson count can tell."""
+    return _poisson_interval(count)[0] > allowed
+
+
 def _print(results: dict[str, Result], distances: Numbers, days: int) -> None:
     peers = next(iter(results.values())).peers
     print(
-        f"{'false alarms per stream-day':42} first day  later   {'  '.join(peers)}   open  "
+        f"{'false alarms per stream-day (95 %)':42} {'first day':20} {'later':20} {'  '.join(peers)}   open  "
         f"limits {'/'.join(map(str, SPANS))}   seen within an hour, median minutes: drops of "
         f"{', '.join(f'{drop:g}' for drop in next(iter(results.values())).delays)}"
     )
@@ -127,7 +157,7 @@ def _print(results: dict[str, Result], distances: Numbers, days: int) -> None:
         )
         limits = "/".join(f"{distance:.1f}" for distance in distances[:, number])
         print(
-            f"{name:42} {result.first_day / result.series:8.3f} {result.later / stream_days:6.3f} {others} "
+            f"{name:42} {rate_text(result.first_day, result.series)}  {rate_text(result.later, stream_days)} {others} "
             f"{result.open_segments / stream_days / DAY:6.4f}  {limits:20} {seen}"
         )
 
@@ -139,8 +169,7 @@ def _misses(results: dict[str, Result], days: int) -> list[str]:
             ("first day", result.first_day, ALLOWED_FIRST_DAY * result.series),
             ("later", result.later, ALLOWED * result.series * days),
         ):
-            # Not more than allowed, as far as a Poisson count can tell.
-            if count - 1.96 * count**0.5 > allowed:
+            if is_above(count, allowed):
                 misses.append(f"{name}, {label}: {count} false alarms, {allowed:g} allowed")
         if name in _CALM and np.median(result.delays.get(7.5, [0.0])) > _CALM_LIMIT:
             misses.append(f"{name}: drop of two deviations after {np.median(result.delays[7.5]):g} segments")
