@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert
+from vqmon.core.alerts.reactions.notifications import NotifiedState, QueuedAlert
 from vqmon.core.types import (
     SIGNALS,
     Alert,

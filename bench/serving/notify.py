@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from pipelines.service.delivery.notifications import HistoryOutbox
 from pipelines.service.history_thread import open_history_thread
-from pipelines.service.notifications import HistoryOutbox
 from tests.acceptance.notifier import hold_against, kill_often, settings_for
 from tests.receivers import alertmanager_at, receiving, wait_until
 from tests.transport.wire.test_cloudevents import ALERT

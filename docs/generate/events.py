@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 import vqmon.core.alerts.annotations
+import vqmon.core.alerts.reactions.input_switching
 import vqmon.core.calibration
 import vqmon.core.frames
 import vqmon.core.scores
@@ -14,6 +15,7 @@ import vqmon.core.types
 from docs.generate.markdown import page, paragraphs, sentence, table, type_text
 from docs.generate.source_comments import field_comments
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
+from vqmon.core.alerts.reactions.input_switching import InputDecision
 from vqmon.core.scores import UNSCORED_REFERENCE
 from vqmon.core.types import UNMEASURED_AUDIO, Alert, QualityEvent, Segment, SegmentFailure
 from vqmon.errors import REASONS
@@ -33,11 +35,13 @@ _TYPES = """\
 | `org.vqmon.quality.v1` | [QualityEvent](#qualityevent) | a segment was scored |
 | `org.vqmon.unscored.v1` | [SegmentFailure](#segmentfailure) | a segment could not be scored |
 | `org.vqmon.alert.opened.v1` | [Alert](#alert) | an alert opened |
-| `org.vqmon.alert.resolved.v1` | [Alert](#alert) | it resolved; the same `data.id` |"""
+| `org.vqmon.alert.resolved.v1` | [Alert](#alert) | it resolved; the same `data.id` |
+| `org.vqmon.input.decision.v1` | [InputDecision](#inputdecision) | an input is to be switched; to hooks only |"""
 
 _MODULES = (
     vqmon.core.types,
     vqmon.core.alerts.annotations,
+    vqmon.core.alerts.reactions.input_switching,
     vqmon.core.scores,
     vqmon.core.frames,
     vqmon.core.calibration,
@@ -47,10 +51,10 @@ _MODULES = (
 def events_page() -> str:
     """The page of what is published, of reasons, and of what others may write."""
     definitions: dict[str, Any] = {}
-    for cls in (QualityEvent, SegmentFailure, Alert):
+    for cls in (QualityEvent, SegmentFailure, Alert, InputDecision):
         schema = TypeAdapter(cls).json_schema()
         definitions |= {cls.__name__: schema} | schema.get("$defs", {})
-    order = ["QualityEvent", "SegmentFailure", "Alert"]
+    order = ["QualityEvent", "SegmentFailure", "Alert", "InputDecision"]
     order += sorted(name for name in definitions if name not in order)
     links = {name: name.lower() for name in order}
     return page(

@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 
 from docs.generate.markdown import definition, page, sentence, table
 from docs.generate.source_comments import field_comments
+from vqmon.core.alerts.reactions.input_switching import DecisionRecord, InputDecision
 from vqmon.core.frames import AudioFacts
 from vqmon.core.types import AUDIO_MEASUREMENTS, SIGNALS, Alert
 from vqmon.media.measures.registry import MEASURES
@@ -40,6 +41,7 @@ _VIEW_ROWS = {
     "v_references": "One row per outcome and reference measure.",
     "v_frames": "One row per sampled frame and scorer.",
     "v_alerts": "One row per alert.",
+    "v_decisions": "One row per decision about the input of a stream ([](../how-to/input-switching.md)).",
     "v_version": "One row.",
 }
 
@@ -174,7 +176,7 @@ def columns_page() -> str:
     for view, columns in VIEW_COLUMNS.items():
         parts.append(f"## `{view}`\n\n{_VIEW_ROWS[view]}")
         if view == "v_version" or not set(columns) <= {*COLUMNS, "number"}:
-            meanings = _alert_meanings() if view == "v_alerts" else {**COLUMNS, **_ONLY_IN_VIEWS}
+            meanings = _MEANINGS.get(view, {**COLUMNS, **_ONLY_IN_VIEWS})
             parts.append(table(("column", "meaning"), [(f"`{name}`", sentence(meanings[name])) for name in columns]))
     return page(
         "SQL columns",
@@ -186,5 +188,8 @@ def columns_page() -> str:
     )
 
 
-def _alert_meanings() -> dict[str, str]:
-    return {**field_comments(Alert), **_OF_ALERTS}
+_MEANINGS: Mapping[str, Mapping[str, str]] = {
+    "v_alerts": {**field_comments(Alert), **_OF_ALERTS},
+    "v_decisions": {**field_comments(InputDecision), **field_comments(DecisionRecord), "decision_id": "its id"},
+}
+"""View -> its columns whose meaning is not that of an outcome."""

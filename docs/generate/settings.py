@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from docs.generate.markdown import definition, page, sentence, type_text
 from docs.generate.source_comments import field_comments
+from vqmon.settings.inputs import InputHookSettings
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import WatchedStream, WebhookSettings, WindowSettings
 
@@ -17,6 +18,7 @@ _TABLES: Mapping[str, tuple[str, type[BaseModel]]] = {
     "source.streams": ("[[source.streams]]", WatchedStream),
     "notify.webhooks": ("[notify.webhooks.NAME]", WebhookSettings),
     "notify.windows": ("[notify.windows.NAME]", WindowSettings),
+    "inputs.hooks": ("[inputs.hooks.NAME]", InputHookSettings),
 }
 """Settings that are tables of their own -> how their heading is written, and what they hold."""
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.wiring import utc_now
-from vqmon.core.alerts.notifications import QueuedAlert
+from vqmon.core.alerts.reactions.notifications import QueuedAlert
 from vqmon.errors import StoreError
 from vqmon.flow import NamedTasks
 from vqmon.retry import Backoff, Retries

@@ -18,9 +18,10 @@ from pipelines.observe.observer import Observation
 from pipelines.observe.poison import PoisonGuard
 from pipelines.observe.scoring_tiers import RecordStage
 from pipelines.service.arm_media import with_arm_media
+from pipelines.service.delivery.inputs import InputDecider, open_input_decider
+from pipelines.service.delivery.notifications import AlertNotifier, open_notifier
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service
-from pipelines.service.notifications import AlertNotifier, open_notifier
 from pipelines.service.objective import Objective
 from pipelines.service.reload import SettingsReload, serve_reloading, stop_when_signalled
 from pipelines.service.retention import regular_pruning
@@ -35,7 +36,7 @@ from pipelines.service.wiring import (
 )
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, EndReason, StreamEnd, stream_end
 from vqmon.core.alerts.judge import Judge
-from vqmon.core.alerts.notifications import OWN_STREAM
+from vqmon.core.alerts.reactions.notifications import OWN_STREAM
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, Segment, SegmentFailure, failure_from_error
@@ -218,7 +219,8 @@ async def _open_sink(
     )
     await stack.enter_async_context(writer.retrying())
     notifier = await stack.enter_async_context(open_notifier(settings, thread, meters=service.meters, waiting=writer))
-    return OutcomeSink(writer, judge, notifier=notifier, record_stage=overload.record_stage)
+    decider = await stack.enter_async_context(open_input_decider(settings, thread, meters=service.meters))
+    return OutcomeSink(writer, judge, notifier=notifier, decider=decider, record_stage=overload.record_stage)
 
 
 async def _watch_all(
@@ -309,12 +311,14 @@ class OutcomeSink:
         judge: Judge,
         *,
         notifier: AlertNotifier | None = None,
+        decider: InputDecider | None = None,
         record_stage: RecordStage = lambda stage, seconds: None,
     ) -> None:
         self._record_stage = record_stage
         self._writer = writer
         self._judge = judge
         self._notifier = notifier
+        self._decider = decider
 
     async def publish(self, rendition_key: str, observations: Sequence[Observation]) -> Sequence[Alert]:
         """Judge and write consecutive observations of one rendition."""
@@ -376,6 +380,8 @@ class OutcomeSink:
         self._record_stage("history", time.monotonic() - began_at)
         if self._notifier:
             self._notifier.on_publish(outcomes, alerts)
+        if self._decider:
+            self._decider.consider(outcomes)
 
 
 def _cursor_after(rendition_key: str, outcomes: Sequence[Outcome]) -> LaneCursor | None:

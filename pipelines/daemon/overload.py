@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from pipelines.daemon.live_queue import LiveQueue
-from vqmon.core.alerts.notifications import OWN_STREAM
+from vqmon.core.alerts.reactions.notifications import OWN_STREAM
 from vqmon.core.types import Alert, AlertEvidence, alert_id
 from vqmon.plurals import plural
 from vqmon.telemetry.health import ProgressTracker

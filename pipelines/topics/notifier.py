@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from pipelines.service.brokers import RETRY_SECONDS, connection_of, quiet_client_log, topic_names
+from pipelines.service.delivery.notifications import AlertNotifier, open_notifier
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import open_service
-from pipelines.service.notifications import AlertNotifier, open_notifier
 from pipelines.service.retention import regular_pruning
 from pipelines.service.wiring import utc_now
 from vqmon.core.types import Alert, LaneCursor

@@ -92,12 +92,12 @@ async def follow_fleet(
             }
             for topic, records in polled.items():
                 for record in records:
-                    verdict = _parse(record, topic, is_alert=topic == names.alerts)
+                    verdict = parse_verdict(record, topic, is_alert=topic == names.alerts)
                     if verdict is not None and wanted.accepts(verdict.value):
                         yield verdict
 
 
-def _parse(record: Record, topic: str, *, is_alert: bool) -> Verdict | None:
+def parse_verdict(record: Record, topic: str, *, is_alert: bool = False) -> Verdict | None:
     """The verdict in a record; None for ends and markers, and, with a warning, for what cannot be read."""
     if is_control_message(record.headers_by_name()):
         return None

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.service.delivery.notifications import open_notifier
 from pipelines.service.history_thread import open_history_thread
-from pipelines.service.notifications import open_notifier
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.types import Alert, alert_id
 from vqmon.settings.load import Settings

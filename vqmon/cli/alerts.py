@@ -1,4 +1,4 @@
-"""The commands about alerts: tune, deploy, end, notify."""
+"""The commands about alerts: tune, deploy, end, notify, switch-inputs."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -58,6 +58,19 @@ def notify(config: Path | None, for_seconds: float | None) -> None:
 
     On one host `vqmon run` sends them itself."""
     from pipelines.topics.notifier import run
+
+    asyncio.run(run(open_settings(config), for_seconds=for_seconds))
+
+
+@click.command()
+@for_option
+@click.pass_obj
+def switch_inputs(config: Path | None, for_seconds: float | None) -> None:
+    """Decide by the scores of a fleet which input each stream uses, and call the webhooks of the settings.
+
+    The decisions, `switch`, `hold` and `return`, are stored in the history that `vqmon record` writes. On one host
+    `vqmon run` decides itself. One instance is enough for all partitions."""
+    from pipelines.topics.input_switcher import run
 
     asyncio.run(run(open_settings(config), for_seconds=for_seconds))
 

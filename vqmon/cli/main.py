@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vqmon.cli.alerts import deploy, end, notify, tune
+from vqmon.cli.alerts import deploy, end, notify, switch_inputs, tune
 from vqmon.cli.console import (
     EXIT_FAILED,
     EXIT_STORE,
@@ -359,6 +359,7 @@ for command in (
     deploy,
     end,
     notify,
+    switch_inputs,
     tune,
     pictures,
     scorers,

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vqmon.errors import SettingsError
+from vqmon.settings.inputs import InputHookSettings, InputSettings
 from vqmon.settings.problems import describe_problem
 from vqmon.settings.sections import (
     PATTERN_MEANINGS,
@@ -42,6 +43,7 @@ _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"
 _STREAM_KEYS = ["id", "url", "renditions", "labels", "reference", "reference_init", "reference_rendition"]
 _NAMED: dict[str, type[BaseModel]] = {
     "fetch.credentials": CredentialSettings,
+    "inputs.hooks": InputHookSettings,
     "notify.webhooks": WebhookSettings,
     "notify.windows": WindowSettings,
 }
@@ -81,6 +83,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     alerts: AlertSettings = AlertSettings()
     notify: NotifySettings = NotifySettings()
+    inputs: InputSettings = InputSettings()
     history: HistorySettings = HistorySettings()
     experiments: ExperimentSettings = ExperimentSettings()
     daemon: DaemonSettings = DaemonSettings()
@@ -152,6 +155,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         ("history", "path"),
         ("notify", "path"),
         ("notify", "ca_file"),
+        ("inputs", "ca_file"),
         ("experiments", "path"),
         ("daemon", "state_folder"),
         ("web", "reviews"),
@@ -230,7 +234,8 @@ def _explain(error: ValidationError, origin: str) -> Iterator[str]:
             continue
         text = describe_problem(problem, constraints=_constraints_at(problem["loc"]), patterns=PATTERN_MEANINGS)
         # a check of a whole section begins with the setting that it blames
-        is_of_section = text.partition(": ")[0] in getattr(_section_at(key), "model_fields", ())
+        section = _section_at(key) or _NAMED.get(key.rpartition(".")[0])
+        is_of_section = text.partition(": ")[0] in getattr(section, "model_fields", ())
         place = f"environment: {variable}" if (variable := _variable_of(problem["loc"])) else f"{origin}: {key}"
         yield redact_addresses(f"{place}.{text}" if is_of_section else f"{place}: {text}")
 

@@ -47,14 +47,14 @@ Network = Annotated[str, AfterValidator(_check_network)]
 _KAFKA_NAME = r"^[A-Za-z0-9._-]{1,100}$"
 _LABEL = r"^[^=]+=.*$"
 _CANVAS = r"^(reference|[1-9]\d{1,3}x[1-9]\d{1,3})$"
-_HTTP_ADDRESS = r"^https?://"
+HTTP_ADDRESS = r"^https?://"
 _HOST = r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$"
 
 PATTERN_MEANINGS = {
     _KAFKA_NAME: "1 to 100 letters, digits, dots, underscores or hyphens",
     _LABEL: 'a label and its value, like "tier=premium"',
     _CANVAS: '"reference", or a size like "1920x1080"',
-    _HTTP_ADDRESS: "an address that begins with https:// or http://",
+    HTTP_ADDRESS: "an address that begins with https:// or http://",
     _HOST: 'a host name without scheme and port, "*.example.org", or "*"',
 }
 """Regular expression of a setting -> what it asks for, in words."""
@@ -374,7 +374,7 @@ class WebhookSettings(Section):
     """One webhook that receives alerts, with signed requests."""
 
     # where alerts are sent by POST
-    url: str = Field(pattern=_HTTP_ADDRESS)
+    url: str = Field(pattern=HTTP_ADDRESS)
     # the key that signs now, and then those that are on their way out
     secret_files: tuple[Path, ...] = ()
 
@@ -399,7 +399,7 @@ class WindowSettings(Section):
 class NotifySettings(Section):
     """The receivers of alerts and how they are notified."""
 
-    alertmanagers: tuple[Annotated[str, Field(pattern=_HTTP_ADDRESS)], ...] = ()
+    alertmanagers: tuple[Annotated[str, Field(pattern=HTTP_ADDRESS)], ...] = ()
     token_file: Path | None = None
     ca_file: Path | None = None
     webhooks: dict[str, WebhookSettings] = Field(default_factory=dict)

@@ -25,6 +25,9 @@ MetricName = Literal[
     "vqmon.notify.oldest",
     "vqmon.notify.given_up",
     "vqmon.notify.gone",
+    "vqmon.input.decision",
+    "vqmon.input.delivery",
+    "vqmon.input.waiting",
     "vqmon.slo.good",
     "vqmon.slo.total",
     "vqmon.decoder.replaced",
@@ -156,6 +159,25 @@ METRICS: Mapping[MetricName, Metric] = {
         unit="1",
         description="1 when a `target` answered 410 Gone: nothing more is sent to it",
         labels=("target",),
+    ),
+    "vqmon.input.decision": Metric(
+        kind="counter",
+        unit="{decision}",
+        description="decisions about inputs of streams, by `hook` and `kind` (switch, hold, return); dry runs too",
+        labels=("hook", "kind"),
+    ),
+    "vqmon.input.delivery": Metric(
+        kind="counter",
+        unit="{decision}",
+        description="decisions about inputs whose delivery ended, by `hook` and `result` (delivered, dry_run, refused, "
+        "expired, superseded); each of them is 0 from the start",
+        labels=("hook", "result"),
+    ),
+    "vqmon.input.waiting": Metric(
+        kind="gauge",
+        unit="{decision}",
+        description="decisions about inputs that wait to be delivered, by `hook`",
+        labels=("hook",),
     ),
     "vqmon.slo.good": Metric(
         kind="counter",

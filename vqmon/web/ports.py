@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.reactions.input_switching import DecisionRecord
 from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
@@ -64,6 +65,10 @@ class HistoryReader(Protocol):
         self, *, open_only: bool = False, stream_id: str | None = None, since: datetime | None = None, limit: int = 200
     ) -> Sequence[Alert]:
         """Alerts, newest first; `since` leaves out those resolved before it."""
+        ...
+
+    def input_decisions(self, *, stream_id: str | None = None, limit: int) -> Sequence[DecisionRecord]:
+        """The newest decisions about inputs, newest first, of one stream or of all."""
         ...
 
     def alert(self, alert_id: str) -> Alert | None: ...

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pipelines.commands.serve_web import exposure_problem
 from pipelines.observe.open_scorers import open_scorer_tiers
-from pipelines.service.notifications import mute_filter_of, open_http_client, open_receivers
+from pipelines.service.delivery.inputs import open_input_client, open_input_hooks
+from pipelines.service.delivery.notifications import mute_filter_of, open_http_client, open_receivers
 from pipelines.service.wiring import (
     as_url,
     decoder_pool,
@@ -23,7 +24,7 @@ from pipelines.service.wiring import (
 )
 from pipelines.topics.publisher import topic_problems
 from vqmon.core.alerts.conditions.regression import Regression
-from vqmon.core.alerts.notifications import OWN_STREAM
+from vqmon.core.alerts.reactions.notifications import OWN_STREAM
 from vqmon.core.alerts.regression.chart_status import rule_visibility_text
 from vqmon.core.types import Segment
 from vqmon.errors import DecodeError, NoHistoryError, SegmentError, SettingsError, VqmonError
@@ -76,6 +77,8 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
         yield CheckResult(subject="web", text=problem, passed=True)
     if settings.notify.alertmanagers or settings.notify.webhooks:
         yield _result_of("notify", lambda: asyncio.run(_check_notify_targets(settings, offline=offline)))
+    if settings.inputs.hooks:
+        yield _result_of("inputs", lambda: asyncio.run(_check_input_hooks(settings)))
 
 
 def _result_of(subject: str, check: Callable[[], str]) -> CheckResult:
@@ -202,6 +205,15 @@ async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:
             await client.post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
     sender = "`vqmon notify`" if settings.source.kind == "kafka" else "`vqmon run`"
     return f"{', '.join(target.name for target in targets)}; alerts are sent by {sender}"
+
+
+async def _check_input_hooks(settings: Settings) -> str:
+    """Read the secrets and check the addresses; nothing is sent, as it would be followed."""
+    async with open_input_client(settings) as client:
+        open_input_hooks(settings, client, meters=Meters(), record=lambda record: None)
+    sender = "`vqmon switch-inputs`" if settings.source.kind == "kafka" else "`vqmon run`"
+    names = [f"{name} (dry run)" if hook.dry_run else name for name, hook in settings.inputs.hooks.items()]
+    return f"{', '.join(names)}; decisions are made by {sender}"
 
 
 def _check_source(settings: Settings, *, offline: bool) -> Iterator[CheckResult]:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from pipelines.daemon.history_writer import HistoryWriter
+from pipelines.service.delivery.notifications import HistoryOutbox
 from pipelines.service.history_thread import HistoryThread, open_history_thread
-from pipelines.service.notifications import HistoryOutbox
 from tests import factories
 from tests.factories import START
 from tests.transport.wire.test_cloudevents import ALERT

@@ -9,7 +9,7 @@ import pytest
 
 from tests.factories import START
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.notifications import QueuedAlert
+from vqmon.core.alerts.reactions.notifications import QueuedAlert
 from vqmon.core.types import Alert, CompanionShift, LevelShift
 from vqmon.errors import DeliveryError
 from vqmon.testing import MemoryWebhook

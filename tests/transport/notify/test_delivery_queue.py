@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.notifications import QueuedAlert
+from vqmon.core.alerts.reactions.notifications import QueuedAlert
 from vqmon.core.types import Alert
 from vqmon.errors import DeliveryError
 from vqmon.telemetry.metrics import Meters

@@ -13,7 +13,7 @@ import pytest
 
 from tests.receivers import alertmanager_at, receiving
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.notifications import QueuedAlert
+from vqmon.core.alerts.reactions.notifications import QueuedAlert
 from vqmon.core.types import Alert
 from vqmon.errors import DeliveryError
 from vqmon.telemetry.metrics import Meters

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from pipelines.service.notifications import open_http_client
+from pipelines.service.delivery.notifications import open_http_client
 from tests.receivers import free_port, receiving
 from vqmon.errors import DeliveryError, SettingsError
 from vqmon.settings.load import Settings

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.notifications import QueuedAlert
+from vqmon.core.alerts.reactions.notifications import QueuedAlert
 from vqmon.errors import DeliveryError, SettingsError
 from vqmon.testing import MemoryWebhook
 from vqmon.transport.notify.receiver import Notification

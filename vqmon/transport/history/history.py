@@ -17,6 +17,8 @@ from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.backends.base import Database, OpenMode, Transaction, retry_until_reachable
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.backends.sqlite import SqliteDatabase, check_readable, hold_writer_lock
+from vqmon.transport.history.deliveries.decision_log import DecisionLog
+from vqmon.transport.history.deliveries.outbox import Outbox, enqueue
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.ingest import ParsedRecords, commit_offsets
 from vqmon.transport.history.inserts import (
@@ -32,7 +34,6 @@ from vqmon.transport.history.inserts import (
     upsert_states,
 )
 from vqmon.transport.history.maintenance import Maintenance
-from vqmon.transport.history.outbox import Outbox, enqueue
 from vqmon.transport.history.queries import Queries
 from vqmon.transport.history.rows import encode_facts, pack_event_id, segment_digest
 
@@ -56,8 +57,8 @@ def open_history(
 
     What `publish` returned from survives the end of the process at any moment; what it did not is not stored. Only one
     `write` has a history open at a time; any number of `record` may, in a PostgreSQL database. `annotate` goes beside a
-    writer, for markers and ends alone. Raises SettingsError when there is none to read; StoreError when the file is not
-    a history, was written by a newer vqmon, or has another writer.
+    writer, for markers, ends and decisions alone. Raises SettingsError when there is none to read; StoreError when the
+    file is not a history, was written by a newer vqmon, or has another writer.
     """
     if isinstance(location, Path) and mode == "read":
         check_readable(location)
@@ -103,6 +104,7 @@ class History:
         self.documents = Documents(database.query)
         self.queries = Queries(database, documents=self.documents)
         self.outbox = Outbox(database, retry_timeout_seconds=RETRY_TIMEOUT_SECONDS)
+        self.decisions = DecisionLog(database)
         self.maintenance = Maintenance(database)
         self._database = database
         self._evidence_max_bytes = evidence_max_bytes

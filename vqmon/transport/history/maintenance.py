@@ -85,8 +85,9 @@ class Maintenance:
         """Delete outcomes observed before a time, and the thumbnails of all but the newest segments of a rendition.
 
         Also rollups of minutes that begin before `rollups_before`, and alerts that were resolved before
-        `alerts_before`, with their evidence. Adds outcomes to rollups first, then deletes the oldest writes in small
-        transactions; what is left after MAX_CHUNKS of them is for the next call.
+        `alerts_before`, with their evidence, and decisions about inputs that were made before it. Adds outcomes to
+        rollups first, then deletes the oldest writes in small transactions; what is left after MAX_CHUNKS of them is
+        for the next call.
         """
         self.roll_up()
         before_us = to_microseconds(before)
@@ -99,6 +100,7 @@ class Maintenance:
         if alerts_before is not None:
             alerts_before_us = to_microseconds(alerts_before)
             counts["alerts"] = self._in_chunks(lambda transaction: _prune_alerts(transaction, alerts_before_us))
+            self._in_chunks(lambda transaction: _prune_decisions(transaction, alerts_before_us))
         return PrunedCounts(**counts)
 
     def checkpoint(self) -> None:
@@ -213,3 +215,15 @@ def _prune_alerts(transaction: Transaction, before: int) -> int:
     for table in ("evidence", "evidence_heat_maps"):
         transaction.executemany(f"DELETE FROM {table} WHERE alert_id = ?", deleted)
     return len(deleted)
+
+
+def _prune_decisions(transaction: Transaction, before: int) -> int:
+    """Delete decisions about inputs that were made before a time, but for the last change of each stream."""
+    newer = (
+        "SELECT 1 FROM input_decision n WHERE n.hook = d.hook AND n.stream_id = d.stream_id"
+        " AND n.kind <> 'hold' AND n.decided_at > d.decided_at"
+    )
+    old = f"SELECT id FROM input_decision d WHERE decided_at < ? AND (kind = 'hold' OR EXISTS ({newer}))"
+    return transaction.execute(
+        f"DELETE FROM input_decision WHERE id IN ({old} LIMIT {PRUNE_CHUNK_ROWS})", (before,)
+    ).rowcount

@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, DeployMarker, EndReason, StreamEnd
+from vqmon.core.alerts.reactions.input_switching import DecisionRecord
 from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import HistoryChanges, OutcomeCounts, RenditionState, TimeBucket, TimelinePoint
 from vqmon.core.types import Alert, HeatMap, LaneCursor, Outcome
 from vqmon.transport.history.backends.base import Database
+from vqmon.transport.history.deliveries.decision_log import DecisionLog
 from vqmon.transport.history.documents import Documents, end_from_row, rendition_rows
 from vqmon.transport.history.maintenance import MINUTE, UNSCORED_ID, ScoreTotals
 from vqmon.transport.history.rows import (
@@ -39,6 +41,7 @@ class Queries:
     """Bounded reads of one history; safe to use from several threads."""
 
     def __init__(self, database: Database, *, documents: Documents) -> None:
+        self._decisions = DecisionLog(database)
         self._query = database.query
         self._documents = documents
 
@@ -119,6 +122,10 @@ class Queries:
         where = " AND ".join(conditions)
         sql = f"SELECT document FROM alert WHERE {where} ORDER BY opened_at DESC, number DESC LIMIT ?"
         return [cloudevents.parse_alert(document) for document in self._column(sql, *values, limit)]
+
+    def input_decisions(self, *, stream_id: str | None = None, limit: int = 200) -> Sequence[DecisionRecord]:
+        """The newest decisions about inputs, newest first, of one stream or of all."""
+        return self._decisions.newest(stream_id=stream_id, limit=limit)
 
     def alert(self, alert_id: str) -> Alert | None:
         documents = self._column("SELECT document FROM alert WHERE id = ?", alert_id)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from vqmon.core.alerts.notifications import ReceiverKind
+from vqmon.core.alerts.reactions.notifications import ReceiverKind
 from vqmon.errors import DeliveryError
 from vqmon.transport.notify.http import HttpClient
 from vqmon.transport.notify.labels import LabelConfig, alert_annotations, alert_labels, alert_url

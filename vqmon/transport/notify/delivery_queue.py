@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from vqmon.core.alerts.notifications import DeliveryAction, NotifiedState, QueuedAlert, next_actions
+from vqmon.core.alerts.reactions.notifications import DeliveryAction, NotifiedState, QueuedAlert, next_actions
 from vqmon.errors import DeliveryError
 from vqmon.retry import Backoff
 from vqmon.telemetry.logs import log_event

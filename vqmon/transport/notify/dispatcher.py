@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert
+from vqmon.core.alerts.reactions.notifications import NotifiedState, QueuedAlert
 from vqmon.flow import run_concurrently
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.notify.delivery_queue import Clock, DeliveryQueue
@@ -19,7 +19,7 @@ MuteAlerts = Callable[[Collection[QueuedAlert]], Collection[str]]
 
 
 class AsyncOutbox(Protocol):
-    """The outbox of a history, as `history.outbox.Outbox` without blocking."""
+    """The outbox of a history, as `history.deliveries.outbox.Outbox` without blocking."""
 
     async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
         """Queued alerts that changed after this number; those that are not in the history yet have the number 0."""

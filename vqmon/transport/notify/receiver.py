@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from vqmon.core.alerts.notifications import QueuedAlert, ReceiverKind
+from vqmon.core.alerts.reactions.notifications import QueuedAlert, ReceiverKind
 from vqmon.errors import DeliveryError
 
 

@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from vqmon.core.alerts.notifications import ReceiverKind
+from vqmon.core.alerts.reactions.notifications import ReceiverKind
 from vqmon.errors import DeliveryError, SettingsError
 from vqmon.transport.notify.http import HttpClient
 from vqmon.transport.notify.receiver import Notification
@@ -35,6 +35,15 @@ def sign(body: bytes, *, id: str, at_seconds: int, key: bytes) -> str:
     """The signature of a message, `v1,` and base64 of HMAC-SHA256; `at_seconds` is the Unix time of sending."""
     signed = f"{id}.{at_seconds}.".encode() + body
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+def signed_headers(body: bytes, *, id: str, keys: Sequence[bytes], now: datetime) -> dict[str, str]:
+    """The headers of a CloudEvent that is sent now, with a signature per key; without keys it is not signed."""
+    seconds = int(now.timestamp())
+    headers = {"Content-Type": cloudevents.MEDIA_TYPE, "webhook-id": id, "webhook-timestamp": str(seconds)}
+    if keys:
+        headers["webhook-signature"] = " ".join(sign(body, id=id, at_seconds=seconds, key=key) for key in keys)
+    return headers
 
 
 def verify_signature(body: bytes, headers: Mapping[str, str], *, keys: Sequence[bytes], now_seconds: float) -> None:
@@ -93,9 +102,4 @@ class Webhook:
         queued, state = notification.queued, notification.state
         alert = queued.alert if state == "resolved" else queued.opened
         body = cloudevents.encode_alert(alert, source=self._source)
-        id, seconds = f"{alert.id}.{state}", int(now.timestamp())
-        headers = {"Content-Type": cloudevents.MEDIA_TYPE, "webhook-id": id, "webhook-timestamp": str(seconds)}
-        if self._keys:
-            signatures = [sign(body, id=id, at_seconds=seconds, key=key) for key in self._keys]
-            headers["webhook-signature"] = " ".join(signatures)
-        return body, headers
+        return body, signed_headers(body, id=f"{alert.id}.{state}", keys=self._keys, now=now)

@@ -109,6 +109,7 @@ class _Salvage:
         self._copy("outbox", lambda row: self._has_alert(row) and _is_queued(row))
         self._copy("state", lambda row: bool(cloudevents.parse_state(row["document"])))
         self._copy("cursor", lambda row: bool(from_microseconds(row["ends_at"])))
+        self._copy("input_decision", lambda row: bool(cloudevents.parse_decision(row["document"])))
         for table in ("record_offset", "seen", "published"):
             self._copy(table)
         with self._database.transaction() as transaction:

@@ -1,4 +1,4 @@
-"""Encodes outcomes and alerts as CloudEvents 1.0 JSON, parses them, and writes their JSON Schemas.
+"""Encodes outcomes, alerts and decisions as CloudEvents 1.0 JSON, parses them, and writes their JSON Schemas.
 
 Every message is one JSON object (structured mode, `application/cloudevents+json`); `data` holds the dataclass of
 `core.types` field by field. Schemas only gain fields: a reader ignores fields that it does not know.
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from vqmon.core.alerts.reactions.input_switching import InputDecision
 from vqmon.core.alerts.state import State
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
 from vqmon.errors import WireError
@@ -25,6 +26,7 @@ QUALITY = "org.vqmon.quality.v1"
 UNSCORED = "org.vqmon.unscored.v1"
 ALERT_OPENED = "org.vqmon.alert.opened.v1"
 ALERT_RESOLVED = "org.vqmon.alert.resolved.v1"
+_INPUT_DECISION = "org.vqmon.input.decision.v1"
 
 _Data = TypeVar("_Data")
 _Type = TypeVar("_Type")
@@ -53,16 +55,19 @@ _Quality = _Message[Literal["org.vqmon.quality.v1"], QualityEvent]
 _Unscored = _Message[Literal["org.vqmon.unscored.v1"], SegmentFailure]
 _Opened = _Message[Literal["org.vqmon.alert.opened.v1"], Alert]
 _Resolved = _Message[Literal["org.vqmon.alert.resolved.v1"], Alert]
+_Decision = _Message[Literal["org.vqmon.input.decision.v1"], InputDecision]
 
 _MESSAGES: Mapping[str, type[BaseModel]] = {
     QUALITY: _Quality,
     UNSCORED: _Unscored,
     ALERT_OPENED: _Opened,
     ALERT_RESOLVED: _Resolved,
+    _INPUT_DECISION: _Decision,
 }
 
 _OUTCOME: TypeAdapter[_Quality | _Unscored] = TypeAdapter(Annotated[_Quality | _Unscored, Field(discriminator="type")])
 _ALERT: TypeAdapter[_Opened | _Resolved] = TypeAdapter(Annotated[_Opened | _Resolved, Field(discriminator="type")])
+_DECISION: TypeAdapter[_Decision] = TypeAdapter(_Decision)
 _STATE: TypeAdapter[StoredState] = TypeAdapter(StoredState)
 
 
@@ -98,6 +103,23 @@ def encode_alert(alert: Alert, *, source: str) -> bytes:
 def parse_alert(document: bytes | str) -> Alert:
     """The alert in a message; raises WireError, which names the invalid field."""
     return _parse(_ALERT, document).data
+
+
+def encode_decision(decision: InputDecision, *, source: str) -> bytes:
+    """A decision about the input of a stream as one line of JSON."""
+    return _encode(
+        _INPUT_DECISION,
+        decision,
+        id=decision.id,
+        source=source,
+        subject=decision.stream_id,
+        time=decision.decided_at,
+    )
+
+
+def parse_decision(document: bytes | str) -> InputDecision:
+    """The decision in a message; raises WireError, which names the invalid field."""
+    return _parse(_DECISION, document).data
 
 
 def encode_state(state: State) -> bytes:
@@ -145,7 +167,9 @@ def _subject(outcome: Outcome) -> str:
     return outcome.segment.rendition.key
 
 
-def _encode(message_type: str, data: Outcome | Alert, *, id: str, source: str, subject: str, time: datetime) -> bytes:
+def _encode(
+    message_type: str, data: Outcome | Alert | InputDecision, *, id: str, source: str, subject: str, time: datetime
+) -> bytes:
     # Copying is faster: to construct a message takes as long as to serialize it.
     message = _envelope(message_type).model_copy(
         update={"id": id, "source": source, "subject": subject, "time": time, "data": data}

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from vqmon.core.alerts.reactions.input_switching import DecisionRecord
 from vqmon.core.types import Alert, Outcome
 from vqmon.web.api import v1
 from vqmon.web.api.framework import AFTER_PARAMETER, LIMIT_PARAMETER, PREFIX, ErrorBody, Operation, Page, Parameter
@@ -115,6 +116,14 @@ OPERATIONS = (
         response_type=Alert,
         compute=v1.get_alert,
         parameters=(Parameter(name="alert_id", meaning="Id of the alert.", is_required=True, is_path=True),),
+    ),
+    Operation(
+        path="/input-decisions",
+        name="listInputDecisions",
+        summary="Decisions about the inputs of streams, newest first, and what became of their delivery.",
+        response_type=Page[DecisionRecord],
+        compute=v1.list_input_decisions,
+        parameters=(_STREAM, LIMIT_PARAMETER, AFTER_PARAMETER),
     ),
     Operation(
         path="/experiments",

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
+from vqmon.core.alerts.reactions.input_switching import DecisionRecord
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.results import Comparison
 from vqmon.core.timeline import TimelinePoint
@@ -161,6 +162,7 @@ class RenditionsCompared:
 
 
 _MAX_ALERTS = 10_000
+_MAX_DECISIONS = 10_000
 
 
 # ---- streams and renditions
@@ -287,6 +289,11 @@ def list_alerts(site: Site, values: ParameterValues) -> Page[Alert]:
         open_only=state == "open", stream_id=values["stream"], since=values["since"], limit=_MAX_ALERTS
     )
     return paginate([alert for alert in alerts if state in (None, alert.state)], "/alerts", values)
+
+
+def list_input_decisions(site: Site, values: ParameterValues) -> Page[DecisionRecord]:
+    records = site.history.input_decisions(stream_id=values["stream"], limit=_MAX_DECISIONS)
+    return paginate(records, "/input-decisions", values)
 
 
 def get_alert(site: Site, values: ParameterValues) -> Alert:

@@ -21,6 +21,7 @@ _TO_VERSION_1 = (
     "DROP TABLE unfilled",
     "DROP TABLE ended",
     "DROP TABLE evidence_heat_maps",
+    "DROP TABLE input_decision",
     "ALTER TABLE outcome DROP COLUMN facts",
     "ALTER TABLE outcome ADD COLUMN layout_id INTEGER",
     "ALTER TABLE outcome ADD COLUMN measures BLOB",

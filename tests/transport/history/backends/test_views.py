@@ -15,6 +15,7 @@ import yaml
 
 from tests import factories
 from tests.postgres import PostgresServer
+from tests.transport.history.deliveries.test_decision_log import records as decision_records
 from vqmon.core.types import Outcome, ReferenceScore
 from vqmon.transport.export.clickhouse import clickhouse_views
 from vqmon.transport.export.tables import COLUMNS, export_outcomes
@@ -116,6 +117,7 @@ def outcomes() -> Sequence[Outcome]:
 
 def fill(history: History) -> None:
     history.publish(outcomes(), alerts=[factories.alert()])
+    history.decisions.record(decision_records())
 
 
 @pytest.fixture(

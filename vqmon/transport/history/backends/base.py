@@ -44,7 +44,7 @@ OpenMode = Literal["write", "read", "record", "annotate"]
 """How a history is opened.
 
 `write`: the only writer. `read`: no writes. `record`: one of several writers, where the database allows that.
-`annotate`: adds markers and ends beside a writer, nothing else.
+`annotate`: adds markers, ends and decisions beside a writer, nothing else.
 """
 
 

@@ -8,7 +8,7 @@ from vqmon.errors import StoreError
 APPLICATION_ID = 0x76716D6E
 """Tells a history from other SQLite files ("vqmn")."""
 
-VERSION = 4
+VERSION = 5
 """Version of the tables; a newer history is refused, an older one is upgraded by MIGRATIONS."""
 
 _ENDED = """
@@ -46,10 +46,33 @@ DROP TABLE layout;
 INSERT INTO unfilled SELECT 0, number FROM tip;
 """
 
-_MIGRATIONS: dict[int, str] = {1: _ENDED, 2: _EVIDENCE_HEAT_MAPS, 3: _FACTS_FOR_MEASURES}
+_INPUT_DECISIONS = """
+-- Decisions about the inputs of streams, and what became of their delivery; `document` is the CloudEvent.
+CREATE TABLE input_decision (
+    id TEXT PRIMARY KEY,
+    hook TEXT NOT NULL,
+    stream_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    decided_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    delivery TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE INDEX input_decision_by_time ON input_decision (decided_at);
+CREATE INDEX input_decision_by_stream ON input_decision (stream_id, decided_at);
+"""
+
+_MIGRATIONS: dict[int, str] = {
+    1: _ENDED,
+    2: _EVIDENCE_HEAT_MAPS,
+    3: _FACTS_FOR_MEASURES,
+    4: _INPUT_DECISIONS,
+}
 """Version -> the statements that upgrade it to the next version."""
 
-_TABLES = f"""{_ENDED}{_EVIDENCE_HEAT_MAPS}{_VIEWS}
+_TABLES = f"""{_ENDED}{_EVIDENCE_HEAT_MAPS}{_VIEWS}{_INPUT_DECISIONS}
 -- Times are microseconds since the epoch. `number` counts writes over outcomes, ends and alerts together, so that
 -- "what is new since" is one comparison; the newest is in `tip`.
 CREATE TABLE tip (number INTEGER NOT NULL);

@@ -220,6 +220,7 @@ def _views(dialect: Dialect) -> Iterator[_View]:
         source=f"{outcomes} CROSS JOIN {scores} CROSS JOIN {dialect.elements('s.value', 'frames', alias='f')}",
     )
     yield _View(name="v_alerts", columns=_alert_columns(dialect), source="FROM alert a")
+    yield _View(name="v_decisions", columns=_decision_columns(dialect), source="FROM input_decision d")
     yield _View(
         name="v_experiments",
         columns={name: f'"{name}"' for name in score_columns},
@@ -313,6 +314,30 @@ def _alert_columns(dialect: Dialect) -> dict[str, str]:
         "arm": dialect.text(document, "data", "labels", "arm"),
         "labels": dialect.part(document, "data", "labels"),
         "number": "a.number",
+    }
+
+
+def _decision_columns(dialect: Dialect) -> dict[str, str]:
+    document = "d.document" if isinstance(dialect, SqliteDialect) else "d.document::jsonb"
+    return {
+        "decision_id": "d.id",
+        "hook": "d.hook",
+        "stream_id": "d.stream_id",
+        "kind": "d.kind",
+        "input": dialect.text(document, "data", "input"),
+        "reason": dialect.text(document, "data", "reason"),
+        "summary": dialect.text(document, "data", "summary"),
+        "value": dialect.number(document, "data", "value"),
+        "threshold": dialect.number(document, "data", "threshold"),
+        "backup_stream_id": dialect.text(document, "data", "backup_stream_id"),
+        "backup_value": dialect.number(document, "data", "backup_value"),
+        "at": dialect.written_moment(dialect.text(document, "data", "at")),
+        "event_id": dialect.text(document, "data", "event_id"),
+        "decided_at": dialect.moment("d.decided_at"),
+        "delivery": "d.delivery",
+        "attempts": "d.attempts",
+        "error": "d.error",
+        "changed_at": dialect.moment("d.changed_at"),
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.annotations import Mask
-from vqmon.core.alerts.notifications import (
+from vqmon.core.alerts.reactions.notifications import (
     RESOLVED_REPEAT,
     QueuedAlert,
     maintenance_window_of,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert
+from vqmon.core.alerts.reactions.notifications import NotifiedState, QueuedAlert
 from vqmon.core.types import Alert
 from vqmon.transport.history.backends.base import Database, Transaction, retry_until_reachable
 from vqmon.transport.history.rows import from_microseconds, to_microseconds

@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.wiring import fetch_policy, utc_now
 from vqmon.core.alerts.annotations import Mask
-from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert, maintenance_window_of
+from vqmon.core.alerts.reactions.notifications import NotifiedState, QueuedAlert, maintenance_window_of
 from vqmon.core.types import Alert, Outcome, Severity
 from vqmon.errors import FetchError, SettingsError, StoreError
 from vqmon.flow import NamedTasks
@@ -213,26 +214,44 @@ def mute_filter_of(notify: NotifySettings) -> MuteFilter:
 
 
 def open_http_client(settings: Settings, *, resolve: Resolver = resolve_host) -> PooledHttpClient:
-    """Return a client for the receivers of the settings.
-
-    Refuses host names that resolve to a private network unless the settings allow that network.
-    """
+    """Return a client for the receivers of the settings, as `restricted_client` makes it."""
     notify = settings.notify
     urls = [*notify.alertmanagers, *(webhook.url for webhook in notify.webhooks.values())]
-    restricted = settings.model_copy(update={"fetch": FetchSettings(allowed_networks=notify.allowed_networks)})
+    return restricted_client(settings, notify, section="notify", urls=urls, resolve=resolve)
+
+
+class _ClientSettings(Protocol):
+    """The keys of a section that say how its addresses may be reached."""
+
+    @property
+    def allowed_networks(self) -> tuple[str, ...]: ...
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def timeout_seconds(self) -> float: ...
+
+
+def restricted_client(
+    settings: Settings, access: _ClientSettings, *, section: str, urls: Sequence[str], resolve: Resolver = resolve_host
+) -> PooledHttpClient:
+    """Return a client for addresses of a section of the settings; SettingsError names the section.
+
+    Refuses host names that resolve to a private network unless the section allows that network.
+    """
+    restricted = settings.model_copy(update={"fetch": FetchSettings(allowed_networks=access.allowed_networks)})
     try:
-        policy = replace(fetch_policy(restricted, named=urls), section="notify")
+        policy = replace(fetch_policy(restricted, named=urls), section=section)
         for url in urls:
             check_url(url, policy)
-        tls = ssl.create_default_context(cafile=notify.ca_file)
+        tls = ssl.create_default_context(cafile=access.ca_file)
     except SettingsError as error:
-        raise SettingsError(f"notify: {error}") from error
+        raise SettingsError(f"{section}: {error}") from error
     except FetchError as error:
-        raise SettingsError(f"notify: {error.detail}") from error
+        raise SettingsError(f"{section}: {error.detail}") from error
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"notify.ca_file: {error}") from error
+        raise SettingsError(f"{section}.ca_file: {error}") from error
     return PooledHttpClient(
-        timeout_seconds=notify.timeout_seconds, network=PinnedNetworkBackend(policy, resolve), tls=tls
+        timeout_seconds=access.timeout_seconds, network=PinnedNetworkBackend(policy, resolve), tls=tls
     )
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands.installation.check import run_checks
-from pipelines.service.notifications import mute_filter_of, open_receivers
+from pipelines.service.delivery.notifications import mute_filter_of, open_receivers
 from tests import factories
 from tests.receivers import receiving
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.notifications import QueuedAlert
+from vqmon.core.alerts.reactions.notifications import QueuedAlert
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings, load_settings

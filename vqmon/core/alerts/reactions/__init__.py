@@ -1,0 +1,1 @@
+"""What is sent because of outcomes and alerts: notifications of people, and decisions about the inputs of a stream."""
