@@ -21,6 +21,8 @@ class PublishedFile:
 
 _CLIP, _RQ_VQA, _SLOWFAST, _OWL = "CLIP or LIQE", "RQ-VQA", "SlowFast", "mPLUG-Owl2 (OneAlign, Q-Align, Compare2Score)"
 _FAST_VQA, _DOVER, _ALIGN_IQA, _SR_VQA = "FAST-VQA or FasterVQA", "DOVER", "Align-IQA", "SR-VQA"
+_HYPER_IQA, _DB_CNN, _MUSIQ, _TOPIQ, _MANIQA = "HyperIQA", "DB-CNN", "MUSIQ", "TOPIQ without a reference", "MANIQA"
+_IQA_PYTORCH = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights"
 _TRAINED_HERE = "no address: train your own, models/README.md says how"
 
 PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
@@ -36,6 +38,17 @@ PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
         "liqe": PublishedFile(
             network=_CLIP, file="LIQE.pt", location="the Google Drive link of https://github.com/zwx8981/LIQE"
         ),
+        "hyper_iqa": PublishedFile(
+            network=_HYPER_IQA, file="HyperIQA-resnet50-koniq10k-c96c41b1.pth", location=_IQA_PYTORCH
+        ),
+        "db_cnn": PublishedFile(network=_DB_CNN, file="DBCNN_KonIQ10k-2de81c0a.pth", location=_IQA_PYTORCH),
+        "musiq": PublishedFile(network=_MUSIQ, file="musiq_koniq_ckpt-e95806b9.pth", location=_IQA_PYTORCH),
+        "topiq": PublishedFile(network=_TOPIQ, file="cfanet_nr_koniq_res50-9a73138b.pth", location=_IQA_PYTORCH),
+        "maniqa": PublishedFile(
+            network=_MANIQA,
+            file="ckpt_koniq10k.pt",
+            location=f"https://github.com/IIGROUP/MANIQA/releases (Koniq10k) and {_IQA_PYTORCH}",
+        ),
         "clip": PublishedFile(network=_CLIP, file="CLIP ViT-B/32", location="https://github.com/openai/CLIP"),
         "slowfast": PublishedFile(
             network=_SLOWFAST,
@@ -49,6 +62,16 @@ PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
         ),
         "q_align": PublishedFile(
             network=_OWL, file="the shards of OneAlign", location="https://huggingface.co/q-future/one-align"
+        ),
+        "deqa_score": PublishedFile(
+            network=_OWL,
+            file="the shards of DeQA-Score",
+            location="https://huggingface.co/zhiyuanyou/DeQA-Score-Mix3",
+        ),
+        "q_instruct": PublishedFile(
+            network=_OWL,
+            file="the shards of Q-Instruct on mPLUG-Owl2",
+            location="https://huggingface.co/teowu/mplug_owl2_7b_448_qinstruct_preview_v0.2",
         ),
         "compare2score": PublishedFile(
             network=_OWL,
@@ -71,6 +94,15 @@ _MARKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         _SLOWFAST: ("blocks.0.multipathway_blocks.*",),
         _RQ_VQA: ("feature_extraction.*", "bot4.*", "quality.*"),
         _OWL: ("model.visual_abstractor.*", "model.layers.*"),
+        "HyperIQA in its authors' own layout": ("res.conv1.weight", "fc1w_conv.*"),
+        _HYPER_IQA: ("base_model.*", "fc_w_modules.*"),
+        _DB_CNN: ("features1.*", "features2.*", "fc.weight"),
+        "MUSIQ for aesthetics (AVA)": ("transformer_encoder.*", "head.0.weight"),
+        _MUSIQ: ("transformer_encoder.*", "conv_root.weight"),
+        "TOPIQ with a Swin transformer": ("semantic_model.layers.*", "attn_pool.*"),
+        "TOPIQ with a reference": ("semantic_model.*", "attn_pool.*", "weight_pool.0.0.weight"),
+        _TOPIQ: ("semantic_model.*", "attn_pool.*"),
+        _MANIQA: ("vit.*", "tablock1.*"),
         _ALIGN_IQA: ("aggregator.*", "injectors.*", "saliency.*"),
         _SR_VQA: ("regression.*", "spatial.backbone.*"),
         "LLaVA": ("model.mm_projector.*", "model.layers.*"),

@@ -1,4 +1,4 @@
-"""`python -m models export|verify|card` for the level scorers of mPLUG-Owl2: q_align and compare2score."""
+"""`python -m models export|verify|card` for scorers of mPLUG-Owl2: Q-Align, its variants and Compare2Score."""
 
 import argparse
 import csv
@@ -15,7 +15,12 @@ from models import MODELS_FOLDER
 from models.checkpoints.published_files import PUBLISHED_FILES
 from models.export import graphs
 from models.export.owl import PRECISIONS, LevelScorerRecipe, write_level_scorer
-from models.export.owl_recipes import compare2score_recipe, q_align_recipe
+from models.export.owl_recipes import (
+    compare2score_recipe,
+    deqa_score_recipe,
+    q_align_recipe,
+    q_instruct_recipe,
+)
 from models.export.owl_streaming import load_owl
 from models.export.pair import ManifestFacts, read_manifest_facts
 from models.networks.owl import q_align
@@ -25,15 +30,16 @@ from models.verify.owl import verify_level_scorer
 from models.weights import Hub, HuggingFace, LoadedWeights, WeightsError, check_licence
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 
-NAMES = ("q_align", "compare2score")
+_RECIPES_WITHOUT_ANCHORS = {
+    "q_align": q_align_recipe, "deqa_score": deqa_score_recipe, "q_instruct": q_instruct_recipe,
+}  # fmt: skip
+NAMES = (*_RECIPES_WITHOUT_ANCHORS, "compare2score")
 _PICTURE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of level scorers."""
-    group = command.add_argument_group(
-        "q_align, compare2score", "weights: a file, a folder of shards, or owner/name@commit"
-    )
+    group = command.add_argument_group(", ".join(NAMES), "weights: a file, a folder of shards, or owner/name@commit")
     group.add_argument("--dtype", choices=tuple(PRECISIONS), default="fp16", help="precision of the exported graphs")
     group.add_argument(
         "--sha256", action="append", default=[], help="accepted hash of a weights file; may be given several times"
@@ -130,8 +136,8 @@ def _load_recipe(
 def _build_recipe(
     options: argparse.Namespace, environment: ExportEnvironment, *, loaded: LoadedWeights, facts: ManifestFacts
 ) -> LevelScorerRecipe:
-    if options.name == "q_align":
-        return q_align_recipe(facts, config=environment.config, version=options.version)
+    if recipe := _RECIPES_WITHOUT_ANCHORS.get(options.name):
+        return recipe(facts, config=environment.config, version=options.version)
     anchors = read_anchors(options.anchors, options.scored)
     return compare2score_recipe(
         facts,

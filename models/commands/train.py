@@ -32,6 +32,7 @@ from models.weights import HuggingFace
 
 LEVEL_SCORERS = ("q_align", "compare2score")
 NAMES = (*TRAINABLE_SCORERS, *LEVEL_SCORERS)
+_FRAGMENTS = "fragments"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -49,7 +50,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cache", type=Path, help="folder of cached features; default: cache in --folder")
     group.add_argument("--teacher", help="a scorer, or its manifest, that scores --clips; the result becomes a bundle")
-    group.add_argument("--name", dest="scorer", help="with --teacher: name of the scorer; default: its kind")
+    group.add_argument(
+        "--name", dest="scorer",
+        help="name of the scorer: the result becomes a bundle; fragments that lean_sr_vqa needs are trained first",
+    )  # fmt: skip
     group.add_argument("--licence", help="licence of the scores, and so of the trained scorer; stated in its manifest")
 
 
@@ -106,15 +110,22 @@ def parse_score_config(table: dict[str, Any]) -> tuple[ScoreTrainingConfig, Scor
     return ScoreTrainingConfig(**training, losses=LossWeights(**table["losses"])), network
 
 
-def _train_scorer(options: argparse.Namespace, table: dict[str, Any]) -> None:
+def _train_scorer(options: argparse.Namespace, table: dict[str, Any]) -> Path:
+    """The checkpoint; with a teacher or a name also a bundle."""
     config, network_config = parse_score_config(table)
     frozen_networks = read_frozen_networks(_parse_named_files(options.part))
     taught = _ask_teacher(options)
     scorer, rows = TRAINABLE_SCORERS[options.name], read_scored_rows(options.csv)
+    features = scorer.features(network_config)
+    is_missing = _FRAGMENTS in {spec.frozen_network for spec in features} - frozen_networks.keys()
+    if options.scorer is not None and is_missing:
+        frozen_networks = read_frozen_networks(
+            {**_parse_named_files(options.part), _FRAGMENTS: _train_fragments(options)}
+        )
 
     def extract(scored_rows: Sequence[ScoredRow]) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
         return extract_features(
-            scorer.features(network_config),
+            features,
             scored_rows,
             frozen_networks=frozen_networks,
             cache_folder=options.cache or options.folder / "cache",
@@ -136,10 +147,21 @@ def _train_scorer(options: argparse.Namespace, table: dict[str, Any]) -> None:
         network.load_state_dict(torch.load(best, weights_only=True)["weights"])
         target = np.array([row.score for row in test_rows], np.float32)
         print(_format_test_result(network, *extract(test_rows), target))
-    if taught is not None:
+    if taught is not None or options.scorer is not None:
         options.weights = best
         print(trained.export(options))
         print(trained.card(options))
+    return best
+
+
+def _train_fragments(options: argparse.Namespace) -> Path:
+    """The checkpoint of a scorer of fragments, trained on the same scores in a folder of its own."""
+    changes = {
+        "name": _FRAGMENTS, "folder": options.folder / _FRAGMENTS, "cache": options.cache or options.folder / "cache",
+        "scorer": None, "teacher": None, "test": None,
+    }  # fmt: skip
+    table = read_training_config(MODELS_FOLDER / f"{_FRAGMENTS}.toml", options.set)
+    return _train_scorer(argparse.Namespace(**{**vars(options), **changes}), table)
 
 
 def _format_test_result(

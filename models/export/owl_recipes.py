@@ -1,6 +1,7 @@
-"""The recipes of Q-Align and Compare2Score: prompts, levels, tasks and anchors."""
+"""The recipes of Q-Align, its variants and Compare2Score: prompts, levels, tasks and anchors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -11,7 +12,7 @@ from models.export.graphs import Weights
 from models.export.owl import LevelScorerRecipe, ScorerPrompt
 from models.export.owl_streaming import head_rows, load_encoder, reference_logits
 from models.export.pair import ManifestFacts
-from models.networks.owl import compare2score, q_align
+from models.networks.owl import compare2score, q_align, q_instruct
 from models.networks.owl.owl import OwlConfig
 from vqmon.scoring.manifests.level_scorer import Comparisons, TaskSpec
 
@@ -37,6 +38,24 @@ def q_align_recipe(facts: ManifestFacts, *, config: OwlConfig, version: int = 1)
         temperature=1.0,
         comparisons=None,
         facts=facts,
+    )
+
+
+def deqa_score_recipe(facts: ManifestFacts, *, config: OwlConfig, version: int = 1) -> LevelScorerRecipe:
+    """Q-Align's question on the quality of a picture and its levels; only the training differs (You et al., "Teaching
+    Large Language Models to Regress Accurate Image Quality Scores Using Score Distribution", CVPR 2025)."""
+    recipe = q_align_recipe(facts, config=config, version=version)
+    return replace(recipe, name="deqa-score", prompts=recipe.prompts[:1], tasks=recipe.tasks[:1])
+
+
+def q_instruct_recipe(facts: ManifestFacts, *, config: OwlConfig, version: int = 1) -> LevelScorerRecipe:
+    """One question on a picture, answered by `good` or `poor`."""
+    return replace(
+        deqa_score_recipe(facts, config=config, version=version),
+        name="q-instruct",
+        prompts=(ScorerPrompt(ids=q_instruct.PROMPT),),
+        levels=q_instruct.LEVELS,
+        values=q_instruct.LEVEL_VALUES,
     )
 
 

@@ -17,6 +17,7 @@ from vqmon.core.frames import (
     canvas_size,
     clip_indices,
     fragment_origins,
+    grid_corners,
     sample_indices,
     window_corners,
 )
@@ -117,12 +118,26 @@ def test_windows_are_as_many_as_asked(height: int, width: int, count: int) -> No
         assert left + 224 <= width
 
 
+@given(st.integers(96, 500), st.integers(96, 500), st.integers(1, 5), st.integers(1, 5))
+def test_a_grid_reaches_every_edge(height: int, width: int, columns: int, rows: int) -> None:
+    """As many crops as asked, the outer ones at the edges; upright frames have as many rows as others columns."""
+    corners = grid_corners(height, width, size=(96, 96), columns=columns, rows=rows)
+    assert len(corners) == columns * rows
+    down, across = (columns, rows) if height > width else (rows, columns)
+    tops, lefts = ([corner[axis] for corner in corners] for axis in (0, 1))
+    for starts, count, free in ((tops, down, height - 96), (lefts, across, width - 96)):
+        assert (min(starts), max(starts)) == ((0, free) if count > 1 else (free // 2, free // 2))
+    assert tops == sorted(tops)
+
+
 def test_frames_too_small_are_refused() -> None:
     """A piece or window larger than the frame; the decoder enlarges before it asks."""
     with pytest.raises(ValueError, match="hold no fragment"):
         fragment_origins(31, 100, rows=7, columns=7, side=(32, 32), seed=0)
     with pytest.raises(ValueError, match="holds no window"):
         window_corners(223, 300, size=(224, 224), count=1)
+    with pytest.raises(ValueError, match="holds no crop"):
+        grid_corners(223, 300, size=(224, 224), columns=1, rows=1)
 
 
 def test_views_that_make_no_sense() -> None:
@@ -134,6 +149,10 @@ def test_views_that_make_no_sense() -> None:
         View(kind="fragments", width=30, height=28, columns=7, rows=7, clip=clip)
     with pytest.raises(ValueError, match="needs windows"):
         View(kind="windows", width=8, height=8)
+    for facts in ({"columns": 2}, {"columns": 2, "rows": 1, "short_side": 7}, {"columns": 1, "rows": 1, "clip": clip}):
+        with pytest.raises(ValueError, match="a grid view needs"):
+            View(kind="grid", width=8, height=8, **facts)
+    assert View(kind="grid", width=8, height=6, columns=3, rows=2).row_shape == (6, 6, 8, 3)
     with pytest.raises(ValueError, match="a halves view is square"):
         View(kind="halves", width=8, height=6)
     with pytest.raises(ValueError, match="no clip"):

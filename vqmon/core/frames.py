@@ -72,6 +72,24 @@ def window_corners(height: int, width: int, *, size: tuple[int, int], count: int
     return [windows[index * step % len(windows)] for index in range(count)]
 
 
+def grid_corners(height: int, width: int, *, size: tuple[int, int], columns: int, rows: int) -> list[tuple[int, int]]:
+    """Top and left in px of `columns` x `rows` crops of `size` (height, width), row by row, at equal steps from edge to
+    edge; a single row or column is centred. In an upright frame columns and rows change places. Raises ValueError for a
+    frame that is smaller than a crop.
+
+    >>> grid_corners(384, 683, size=(384, 384), columns=2, rows=1)
+    [(0, 0), (0, 299)]
+    """
+    if height < size[0] or width < size[1]:
+        raise ValueError(f"a frame of {height} x {width} holds no crop of {size[0]} x {size[1]}")
+    counts = (columns, rows) if height > width else (rows, columns)
+    tops, lefts = (
+        [free * step // (count - 1) if count > 1 else free // 2 for step in range(count)]
+        for free, count in zip((height - size[0], width - size[1]), counts, strict=True)
+    )
+    return list(product(tops, lefts))
+
+
 Pixels = NDArray[np.uint8]
 """(frames, height, width, 3), RGB, full range, sRGB-like transfer."""
 
@@ -167,8 +185,10 @@ class View:
     the frame in the same way and crops the centre. `fragments` lays `columns` x `rows` fragments of the frame at its
     own size side by side, each from a random position within its cell (`fragment_origins`). `windows` are that many
     crops of width x height of the frame at its own size (`window_corners`). Frames too small for the last two are
-    enlarged until they fit. `halves` are the upper and the lower half of the frame, each padded with `pad_rgb` to a
-    square and then resized to width x height.
+    enlarged until they fit. `grid` are `columns` x `rows` crops of width x height at equal steps (`grid_corners`) of
+    the frame scaled so that its short side has `short_side` pixels; 0: of the frame at its own size, enlarged if a crop
+    would not fit. `halves` are the upper and the lower half of the frame, each padded with `pad_rgb` to a square and
+    then resized to width x height.
 
     `display` is what the viewer of a display with `short_side` lines sees (`canvas_size`; 0 lines: the frame at its own
     size): black bars are left out, the rest is scaled to that canvas with chroma at a quarter of its lines, and tiles
@@ -178,7 +198,7 @@ class View:
     With a `clip`, a row holds the views of all frames of the sampled frame's clip, not only of the sampled frame.
     """
 
-    kind: Literal["stretch", "fit", "tiles", "centre", "fragments", "windows", "halves", "display"]
+    kind: Literal["stretch", "fit", "tiles", "centre", "fragments", "windows", "grid", "halves", "display"]
     width: int
     height: int
     short_side: int = 0
@@ -198,16 +218,23 @@ class View:
             raise ValueError("a windows view, and no other, needs windows; it is of one frame, so it has no clip")
         if self.kind == "halves" and (self.width != self.height or self.clip is not None):
             raise ValueError("a halves view is square, and of one frame, so it has no clip")
-        if self.kind == "fragments" and (
-            min(self.columns, self.rows) <= 0 or self.width % self.columns or self.height % self.rows
-        ):
-            raise ValueError(f"{self.columns}x{self.rows} fragments do not fill {self.width}x{self.height}")
-        if self.kind == "tiles":
-            self._check_tiles()
+        checks = {"fragments": self._check_fragments, "tiles": self._check_tiles, "grid": self._check_grid}
+        if self.kind in checks:
+            checks[self.kind]()
         if (self.kind == "display") != bool(self.grids):
             raise ValueError("a display view, and no other, needs grids of tiles")
         if self.kind == "display" and (self.height % self.tile_count or self.short_side < 0 or self.clip is not None):
             raise ValueError(f"{self.tile_count} tiles do not fill a height of {self.height}, or the view has a clip")
+
+    def _check_fragments(self) -> None:
+        if min(self.columns, self.rows) <= 0 or self.width % self.columns or self.height % self.rows:
+            raise ValueError(f"{self.columns}x{self.rows} fragments do not fill {self.width}x{self.height}")
+
+    def _check_grid(self) -> None:
+        if min(self.columns, self.rows) <= 0 or self.clip is not None:
+            raise ValueError("a grid view needs columns and rows; it is of one frame, so it has no clip")
+        if 0 < self.short_side < max(self.width, self.height):
+            raise ValueError("a grid view needs a short_side that is 0 or that neither width nor height exceeds")
 
     def _check_tiles(self) -> None:
         if min(self.short_side, self.columns, self.rows) <= 0:
@@ -224,16 +251,18 @@ class View:
 
     @property
     def picture_count(self) -> int:
-        """Pictures per row: 1 except for clips, windows and halves."""
+        """Pictures per row: 1 except for clips, windows, grids and halves."""
         if self.kind == "halves":
             return 2
+        if self.kind == "grid":
+            return self.columns * self.rows
         return self.windows or (self.clip.frames if self.clip is not None else 1)
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """(height, width, 3); for clips, windows and halves (picture_count, height, width, 3)."""
+        """(height, width, 3); for clips, windows, grids and halves (picture_count, height, width, 3)."""
         picture_shape = (self.height, self.width, 3)
-        has_picture_axis = self.clip is not None or self.kind in ("windows", "halves")
+        has_picture_axis = self.clip is not None or self.kind in ("windows", "grid", "halves")
         return (self.picture_count, *picture_shape) if has_picture_axis else picture_shape
 
     @property

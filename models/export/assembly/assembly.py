@@ -16,10 +16,10 @@ from vqmon.scoring.manifests.composite_scorer import TextSpec
 from vqmon.scoring.manifests.frame_scorer import golden_frames
 from vqmon.scoring.scorers.clip_tokenizer import load_clip_tokenizer
 
-PixelTransform = Literal["stretch", "centre", "fragments", "windows", "halves", "tiles"]
+PixelTransform = Literal["stretch", "centre", "fragments", "windows", "grid", "halves", "tiles"]
 """How pictures are made of a frame: the whole frame resized to a square; resized to the short side and cropped at the
-centre; fragments at native resolution; crops at native resolution; the upper and the lower half, padded; lite's mosaic
-of tiles at a short side."""
+centre; fragments at native resolution; crops at native resolution; crops at equal steps; the upper and the lower half,
+padded; lite's mosaic of tiles at a short side."""
 AxisOrder = Literal["NCHW", "NCTHW", "NKCHW"]
 Array = NDArray[np.generic]
 GOLDEN_PROMPT = "A red fox in fresh snow, 35 mm film, it's dawn."
@@ -40,6 +40,9 @@ class PixelInput:
     pictures: int = 1
     # of a clip: distance of its frames, in frames
     stride: int = 1
+    # of a grid: crops side by side, and the frame's short side in px, 0 for its own size
+    columns: int = 0
+    short_side: int = 0
 
     @property
     def size(self) -> tuple[int, int]:

@@ -104,6 +104,15 @@ def view_of_input(pixels: PixelInput) -> View:
             )
         case "windows":
             return View(kind="windows", width=side, height=side, windows=pixels.pictures)
+        case "grid":
+            return View(
+                kind="grid",
+                width=side,
+                height=side,
+                short_side=pixels.short_side,
+                columns=pixels.columns,
+                rows=pixels.pictures // pixels.columns,
+            )
         case "halves":
             return View(kind="halves", width=side, height=side, pad_rgb=PAD_RGB)
         case "tiles":

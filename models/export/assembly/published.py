@@ -14,15 +14,17 @@ from models import MODELS_FOLDER
 from models.checkpoints.published_files import PUBLISHED_FILES, PublishedFile
 from models.export.assembly import recipes
 from models.export.assembly.assembly import GraphAssembly
+from models.export.assembly.picture_scorers import PICTURE_SCORERS, assemble_picture_scorer
 from models.export.assembly.writer import SheetFacts
 from models.export.graphs import Weights
-from models.networks import align_iqa, liqe, sr_vqa
+from models.networks import align_iqa, sr_vqa
 from models.networks.backbones import slowfast
 from models.networks.backbones.bottleneck import BottleneckConfig
 from models.networks.backbones.clip import Clip, ClipConfig
 from models.networks.backbones.convnext3d import ConvNextConfig
 from models.networks.backbones.swin import SwinConfig, swin_b_384
 from models.networks.fragments import dover, fast_vqa
+from models.networks.pictures import liqe
 from models.weights import TensorShapes, WeightsError, check_published, state_dict_shapes
 from vqmon.scoring.manifests.frame_scorer import Licence
 
@@ -113,6 +115,13 @@ PUBLISHED_SCORERS: Mapping[str, PublishedScorer] = MappingProxyType(
             files={"liqe": _LIQE},
             assemble=lambda nets, version: recipes.assemble_liqe(_build_liqe(nets), version=version),
         ),
+        **{
+            name: PublishedScorer(
+                files={name: _weights_file(name, each.build, each.ignored)},
+                assemble=partial(_assemble_single, partial(assemble_picture_scorer, name), name),
+            )
+            for name, each in PICTURE_SCORERS.items()
+        },
         "rq_vqa": PublishedScorer(
             files={"rq_vqa": _RQ_VQA, **_SHARED_FILES},
             assemble=partial(_assemble_fused, recipes.assemble_rq_vqa, "rq_vqa"),

@@ -9,7 +9,7 @@ from models.networks.backbones.slowfast import FRAMES, SIDE, FastPathway, SlowFa
 from models.networks.backbones.swin import Swin, SwinConfig
 from models.networks.fragments.dover import FUSIONS, AestheticFeatures, Dover, FuseSideScores
 from models.networks.fragments.fast_vqa import FastVqa, FragmentFeatures, MeanScore
-from models.networks.liqe import CROP_SIDE, CROPS, ExpectedQuality, Liqe
+from models.networks.pictures.liqe import CROP_SIDE, CROPS, ExpectedQuality, Liqe
 from models.networks.sr_vqa import RqVqa, SrVqa
 
 MOTION, FRAGMENTS, WINDOWS, PICTURE = "motion", "fragments", "windows", "picture"

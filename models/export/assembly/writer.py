@@ -139,7 +139,8 @@ def _input_to_json(each: AssemblyInput) -> dict[str, object]:
         case PixelInput():
             return {
                 "kind": "source", "name": each.name, "made": each.transform, "side": each.side, "order": each.order,
-                "pictures": each.pictures, "stride": each.stride,
+                "pictures": each.pictures, "stride": each.stride, "columns": each.columns,
+                "short_side": each.short_side,
             }  # fmt: skip
 
 

@@ -209,7 +209,8 @@ class _SwinStage(nn.Module):
         ]
         self.places = nn.ModuleList(partitions[: config.depths[stage]])
         self.blocks = nn.ModuleList(
-            _SwinBlock(width, config.heads[stage], config.window, gated=gated) for _ in range(config.depths[stage])
+            SwinBlock(width, config.heads[stage], config.window, hidden=4 * width, gated=gated)
+            for _ in range(config.depths[stage])
         )
         if merges_patches:
             self.downsample = _PatchMerging(width)
@@ -234,15 +235,18 @@ class _PatchMerging(nn.Module):
         return self.reduction(self.norm(torch.cat(neighbours, dim=-1)))
 
 
-class _SwinBlock(nn.Module):
-    """Pre-norm window attention and MLP, each with a residual connection."""
+class SwinBlock(nn.Module):
+    """Pre-norm window attention and an MLP of `hidden` units, each with a residual connection.
 
-    def __init__(self, width: int, heads: int, window: GridSize, *, gated: bool) -> None:
+    Tokens (clips, time, rows, columns, width) and the windows that they are parted into -> tokens of the same shape.
+    """
+
+    def __init__(self, width: int, heads: int, window: GridSize, *, hidden: int, gated: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attn = _WindowAttention(width, heads, window, gated=gated)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = _Mlp(width)
+        self.mlp = _Mlp(width, hidden)
 
     def forward(self, tokens: Tensor, partition: WindowPartition) -> Tensor:
         windows = partition.partition(self.norm1(tokens))
@@ -284,12 +288,12 @@ class _WindowAttention(nn.Module):
 
 
 class _Mlp(nn.Module):
-    """Two linear layers with GELU; the hidden layer is four times as wide."""
+    """Two linear layers with GELU."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.fc2(nn.functional.gelu(self.fc1(tokens)))

@@ -251,6 +251,7 @@ def test_every_kind_of_view_is_rendered() -> None:
         View(kind="centre", width=32, height=32, short_side=48),
         View(kind="fragments", width=64, height=64, columns=2, rows=2),
         View(kind="windows", width=64, height=64, windows=3),
+        View(kind="grid", width=64, height=48, columns=2, rows=2),
         View(kind="halves", width=64, height=64),
         View(kind="stretch", width=64, height=64, clip=ClipSampling(frames=4)),
     )

@@ -7,25 +7,31 @@ import pytest
 
 from tests.media.clips import clip, x264
 from tests.media.images.rig import MEDIA, decode_in_process, frames_by_ffmpeg
-from vqmon.core.frames import sample_indices, window_corners
+from vqmon.core.frames import grid_corners, sample_indices, window_corners
 from vqmon.core.types import ClipSampling, TileGrid, View
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.decode.protocol import DecodeLimits
 
 
 @pytest.mark.parametrize("name", ["h264", "odd-size"])
-def test_windows_and_centres_are_cut_out_of_the_frame(name: str, tmp_path: Path) -> None:
+def test_windows_grids_and_centres_are_cut_out_of_the_frame(name: str, tmp_path: Path) -> None:
     """At the frame's own size, where no scaling comes between."""
     times, pictures = frames_by_ffmpeg(MEDIA[name], tmp_path)
     height, width = pictures.shape[1:3]
     side = min(height, width)
     windows = View(kind="windows", width=96, height=96, windows=15)
     centre = View(kind="centre", width=side - 20, height=side - 20, short_side=side)
-    decoded = decode_in_process(MEDIA[name], windows, centre)
+    grid = View(kind="grid", width=96, height=64, columns=3, rows=2)
+    scaled = View(kind="grid", width=side, height=side, columns=2, rows=1, short_side=side)
+    decoded = decode_in_process(MEDIA[name], windows, centre, grid, scaled)
     top, left = (height - side + 20) // 2, (width - side + 20) // 2
     for row, at in enumerate(sample_indices(times)):
         for number, (y, x) in enumerate(window_corners(height, width, size=(96, 96), count=15)):
             np.testing.assert_array_equal(decoded.views[windows][row, number], pictures[at, y : y + 96, x : x + 96])
+        for number, (y, x) in enumerate(grid_corners(height, width, size=(64, 96), columns=3, rows=2)):
+            np.testing.assert_array_equal(decoded.views[grid][row, number], pictures[at, y : y + 64, x : x + 96])
+        assert decoded.views[scaled].shape[1:] == (2, side, side, 3)
+        np.testing.assert_array_equal(decoded.views[scaled][row, 1], pictures[at, -side:, -side:])
         cut = pictures[at, top : top + side - 20, left : left + side - 20]
         np.testing.assert_array_equal(decoded.views[centre][row], cut)
 

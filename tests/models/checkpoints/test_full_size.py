@@ -18,7 +18,7 @@ from tests.models.test_weights import Shelf  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
-MILLIONS = {"fast_vqa": 28.1, "dover": 56.2, "liqe": 151.3, "slowfast": 34.0, "rq_vqa": 91.3}
+MILLIONS = {"fast_vqa": 28.1, "dover": 56.2, "liqe": 151.3, "slowfast": 34.0, "rq_vqa": 91.3, "topiq": 44.1}
 """Scorer -> parameters of its own network, in millions."""
 
 
@@ -39,6 +39,7 @@ def test_a_file_of_full_size_fills_its_network(tmp_path: Path, name: str) -> Non
         "dover": table,
         "liqe": {**table, "input_resolution": torch.tensor(224), "vocab_size": torch.tensor(49408)},
         "slowfast": {"model_state": {**table, "blocks.6.proj.weight": of_shape((400, 2304))}, "cfg": "MODEL: x"},
+        "topiq": {"params": {**table, "attn_blks.0.layers.0.self_attn.in_proj_bias": of_shape((768,))}},
         "rq_vqa": {f"module.{key}": tensor for key, tensor in table.items()},
     }
     torch.save(layouts[name], tmp_path / "x.pth")

@@ -23,9 +23,10 @@ import skimage.data  # noqa: E402
 from models import __main__ as command  # noqa: E402
 from models.commands import feature_scorers, train  # noqa: E402
 from models.commands import owl as owl_command  # noqa: E402
-from models.export.assembly import published  # noqa: E402
+from models.export.assembly import picture_scorers, published  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.fragments.dover import Dover  # noqa: E402
+from models.networks.pictures.topiq import Topiq, TopiqConfig  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
 from tests.models.owl_weights import CONFIG, random_weights  # noqa: E402
 from tests.models.served.test_hidden import CLIPS, MAKE, SCALE  # noqa: E402
@@ -38,11 +39,13 @@ SLOW = ("aligniqa", "compare2score", "rqvqa", "srvqa")
 SMALL: Mapping[str, Callable[[], Any]] = {
     **MAKE,
     "dover": lambda: Dover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(3, 1))),
+    "topiq": lambda: Topiq(TopiqConfig(depths=(1, 1, 1, 1), width=16)),
 }
 RESULTS = {"validation_results": (np.float64(0.87), np.float32(0.88)), "optimizer": {"state": {}, "param_groups": []}}
 LAYOUTS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
     "FAST_VQA_B_1_4.pth": lambda table: {"state_dict": table, **RESULTS},
     "DOVER.pth": dict,
+    "cfanet_nr_koniq_res50-9a73138b.pth": lambda table: {"params": table},
     "LIQE.pt": lambda table: {name: tensor.half() for name, tensor in table.items()},
     "SLOWFAST_8x8_R50.pyth": lambda table: {
         "model_state": {**table, "blocks.0.multipathway_blocks.0.conv.weight": torch.zeros(64, 3, 1, 7, 7)},
@@ -54,7 +57,7 @@ LAYOUTS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
 SHORT = ("warm_up=2", "validate_every=12", "steps=24", "share=0.7", "network.width=16", "learning_rate=0.002")
 NETWORK_OF = {
     "FAST_VQA_B_1_4.pth": "fast_vqa", "DOVER.pth": "dover", "LIQE.pt": "liqe", "SLOWFAST_8x8_R50.pyth": "slowfast",
-    "ckpts/FOLD.pth": "rq_vqa",
+    "ckpts/FOLD.pth": "rq_vqa", "cfanet_nr_koniq_res50-9a73138b.pth": "topiq",
 }  # fmt: skip
 
 
@@ -74,6 +77,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VQMON_DECODE__WORKERS", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(published, "PUBLISHED_SCORERS", small_kits())
+    topiq = picture_scorers.PICTURE_SCORERS["topiq"]
+    crops = replace(topiq.crops, side=64, short_side=64)
+    monkeypatch.setattr(picture_scorers, "PICTURE_SCORERS", {"topiq": replace(topiq, crops=crops)})
     # threads that wait for one another spin: see _one_thread
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     plan = train.read_training_config

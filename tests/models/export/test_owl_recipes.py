@@ -1,4 +1,4 @@
-"""Recipes of Q-Align and Compare2Score: tasks, prompts, levels, and the matrix of the anchors."""
+"""Recipes of Q-Align, its variants and Compare2Score: tasks, prompts, levels, and the matrix of the anchors."""
 
 from itertools import permutations
 from typing import Any
@@ -9,7 +9,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from models import MODELS_FOLDER  # noqa: E402
-from models.export.owl_recipes import compare2score_recipe, q_align_recipe  # noqa: E402
+from models.export.owl_recipes import (  # noqa: E402
+    compare2score_recipe,
+    deqa_score_recipe,
+    q_align_recipe,
+    q_instruct_recipe,
+)
 from models.export.owl_streaming import load_encoder  # noqa: E402
 from models.export.pair import read_manifest_facts  # noqa: E402
 from models.networks.owl import compare2score, q_align  # noqa: E402
@@ -57,6 +62,18 @@ def test_q_align_asks_one_question_per_task() -> None:
         prompt = recipe.prompts[task.questions[0]]
         assert prompt.ids == q_align.PROMPTS[task.name]
         assert prompt.fixed_pictures == ()
+
+
+def test_variants_of_q_align_ask_one_question_about_a_picture() -> None:
+    """DeQA-Score asks as Q-Align does; Q-Instruct puts the picture first and weighs good against poor."""
+    original = q_align_recipe(FACTS, config=CONFIG)
+    deqa, instruct = deqa_score_recipe(FACTS, config=CONFIG), q_instruct_recipe(FACTS, config=CONFIG, version=3)
+    assert (deqa.id("int8"), instruct.id("fp16")) == ("deqa-score-int8@1", "q-instruct-fp16@3")
+    assert deqa.tasks == instruct.tasks == original.tasks[:1]
+    assert (deqa.prompts, deqa.levels, deqa.values) == (original.prompts[:1], original.levels, original.values)
+    assert (dict(instruct.levels), instruct.values) == ({"good": 1781, "poor": 6460}, (1.0, 0.0))
+    (prompt,) = instruct.prompts
+    assert prompt.ids.index(PICTURE_TOKEN) == 5
 
 
 def test_q_align_levels_fall_from_five_to_one() -> None:

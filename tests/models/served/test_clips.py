@@ -15,13 +15,13 @@ from models.export.assembly import (  # noqa: E402
     writer,
 )
 from models.export.assembly.assembly import FeatureInput, GraphAssembly, run_in_torch  # noqa: E402  # noqa: E402
-from models.networks import liqe  # noqa: E402
 from models.networks.backbones.clip import ClipConfig  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.backbones.slowfast import FastPathway, SlowFastConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.networks.fragments.dover import Dover  # noqa: E402
 from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
+from models.networks.pictures import liqe  # noqa: E402
 from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
 from pipelines.observe.open_scorers import open_scorer_tiers  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402

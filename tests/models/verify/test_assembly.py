@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from models.export.assembly import published  # noqa: E402
 from models.export.assembly.assembly import FeatureInput, GraphAssembly, GraphPart  # noqa: E402  # noqa: E402
 from models.export.assembly.writer import write_assembly  # noqa: E402
-from models.networks import liqe  # noqa: E402
+from models.networks.pictures import liqe  # noqa: E402
 from models.verify import assembly as parts_verify  # noqa: E402
 from models.verify.pair import VerifyError  # noqa: E402
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqmon.core.frames import TileGrid, canvas_size, fragment_origins, window_corners
+from vqmon.core.frames import TileGrid, canvas_size, fragment_origins, grid_corners, window_corners
 from vqmon.core.types import Pixels, View
 from vqmon.media.images.active_area import find_active_area
 from vqmon.media.images.colour import Colour
@@ -40,7 +40,7 @@ class ViewRenderer:
         self._rendered: dict[View, Pixels] = {}
 
     def render(self, view: View, sample: int) -> Pixels:
-        """(height, width, 3); for windows and halves (pictures, height, width, 3)."""
+        """(height, width, 3); for windows, grids and halves (pictures, height, width, 3)."""
         if view.kind == "fragments":
             return _fragments(self._native(view), view, seed=(self._seed + sample) % 2**32)
         if view not in self._rendered:
@@ -52,6 +52,9 @@ class ViewRenderer:
             return self._display_tiles(view)
         if view.kind == "windows":
             return _windows(self._native(view), view)
+        if view.kind == "grid":
+            is_scaled = view.short_side > 0
+            return _grid(self._scaled(view.short_side / min(self._size)) if is_scaled else self._native(view), view)
         if view.kind == "halves":
             return _halves(self._scaled(1.0), view)
         if view.kind == "centre":
@@ -131,7 +134,16 @@ def _fragments(picture: Pixels, view: View, *, seed: int) -> Pixels:
 
 def _windows(picture: Pixels, view: View) -> Pixels:
     starts = window_corners(*picture.shape[:2], size=(view.height, view.width), count=view.windows)
-    return np.stack([picture[top : top + view.height, left : left + view.width] for top, left in starts])
+    return _crops(picture, view, starts)
+
+
+def _grid(picture: Pixels, view: View) -> Pixels:
+    size = (view.height, view.width)
+    return _crops(picture, view, grid_corners(*picture.shape[:2], size=size, columns=view.columns, rows=view.rows))
+
+
+def _crops(picture: Pixels, view: View, corners: list[tuple[int, int]]) -> Pixels:
+    return np.stack([picture[top : top + view.height, left : left + view.width] for top, left in corners])
 
 
 def _halves(picture: Pixels, view: View) -> Pixels:

@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 
 from models.export.assembly.assembly import GraphAssembly, GraphPart, PixelInput  # noqa: E402
-from models.networks import liqe  # noqa: E402
+from models.networks.pictures import liqe  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 

@@ -13,8 +13,10 @@ from models.export.assembly import (  # noqa: E402
     recipes,
 )
 from models.export.assembly.assembly import PixelInput  # noqa: E402
+from models.export.assembly.picture_scorers import PICTURE_SCORERS  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.weights import WeightsError  # noqa: E402
+from vqmon.core.types import View  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -54,4 +56,8 @@ def test_views_are_those_of_the_published_networks() -> None:
     assert (views["fragments"].columns, views["fragments"].rows) == (7, 7)
     assert [views[name].clip.stride for name in ("motion", "fragments")] == [1, 2]  # type: ignore[union-attr]
     assert views["windows"].row_shape == (15, 224, 224, 3)
+    grids = {name: composite.view_of_input(scorer.crops) for name, scorer in PICTURE_SCORERS.items()}
+    assert grids["hyper_iqa"] == View(kind="grid", width=224, height=224, columns=4, rows=2, short_side=384)
+    assert grids["maniqa"] == View(kind="grid", width=224, height=224, columns=3, rows=2)
+    assert [grids[name].row_shape for name in ("db_cnn", "musiq")] == [(2, 384, 384, 3), (2, 768, 768, 3)]
     assert (views["picture"].short_side, views["picture"].row_shape) == (384, (384, 384, 3))

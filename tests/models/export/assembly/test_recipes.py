@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 
 from models.export.assembly import recipes  # noqa: E402
 from models.export.assembly.assembly import FeatureInput, GraphAssembly, PixelInput, TextInput  # noqa: E402
-from models.networks import liqe  # noqa: E402
 from models.networks.align_iqa import AlignIqa, AlignIqaConfig  # noqa: E402
 from models.networks.backbones.bottleneck import BottleneckConfig  # noqa: E402
 from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
@@ -18,6 +17,7 @@ from models.networks.backbones.slowfast import FastPathway, SlowFast, SlowFastCo
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.networks.fragments.dover import FUSIONS, Dover  # noqa: E402
 from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
+from models.networks.pictures import liqe  # noqa: E402
 from models.networks.sr_vqa import RqVqa, SrVqa, SrVqaConfig  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

@@ -19,7 +19,6 @@ from models.export.assembly import (  # noqa: E402
 )
 from models.export.assembly.assembly import GraphAssembly, run_in_torch  # noqa: E402
 from models.export.assembly.writer import write_assembly  # noqa: E402
-from models.networks import liqe  # noqa: E402
 from models.networks.backbones.bottleneck import BottleneckConfig  # noqa: E402
 from models.networks.backbones.clip import ClipConfig  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
@@ -27,6 +26,7 @@ from models.networks.backbones.slowfast import FastPathway, SlowFast, SlowFastCo
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.networks.fragments.dover import Dover  # noqa: E402
 from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
+from models.networks.pictures import liqe  # noqa: E402
 from models.networks.sr_vqa import RqVqa, SrVqa, SrVqaConfig  # noqa: E402
 from models.verify import assembly as parts_verify  # noqa: E402
 from models.weights import WeightsError  # noqa: E402

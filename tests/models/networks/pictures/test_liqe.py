@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from models.networks.backbones.clip import MEAN, STD, Clip, ClipConfig  # noqa: E402
 from models.networks.backbones.pixels import normalise  # noqa: E402
-from models.networks.liqe import (  # noqa: E402
+from models.networks.pictures.liqe import (  # noqa: E402
     CROP_SIDE,
     CROPS,
     DISTORTION_WORDS,
