@@ -7,6 +7,7 @@
       WireError           bytes from outside do not follow the schema
       StoreError          the history cannot be opened, read or written
         StoreUnreachableError   its server does not answer; what was being written may be there or not
+        StoreRefusedError   it is not ours to write: of another program or a newer vqmon, or another vqmon writes it
       DeliveryError       a receiver of alerts cannot be reached, or does not take them
       BrokerError         a Kafka broker cannot be reached, or what it did is not known
         FencedError         somebody else has taken over
@@ -77,6 +78,13 @@ REASONS: dict[str, str] = {
 """Every reason code and what it means; codes are part of the event schema and only ever added to."""
 
 
+MEMORY_REMEDY = (
+    "give vqmon more (MemoryMax of its unit, the limit of its container, ulimit -v), end other processes, or use a "
+    "smaller scorer, such as lite_fast"
+)
+"""What to do about too little memory at a start."""
+
+
 class VqmonError(Exception):
     """Anything that vqmon raises on purpose."""
 
@@ -103,6 +111,10 @@ class StoreError(VqmonError):
 
 class StoreUnreachableError(StoreError):
     """The server of the history does not answer; whether the last transaction is there is not known."""
+
+
+class StoreRefusedError(StoreError):
+    """The history is not ours to write, and waiting does not help: somebody must name another, or stop its writer."""
 
 
 class DeliveryError(VqmonError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,7 +10,6 @@ from datetime import datetime
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.lifecycle import call_every
 from vqmon.core.alerts.annotations import DeployMarker, deploy_marker_id
-from vqmon.core.alerts.judge import Judge
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
@@ -47,14 +46,14 @@ async def record_deployment(settings: Settings, marker: DeployMarker) -> str:
 
 
 @contextmanager
-def follow_markers(thread: HistoryThread, judge: Judge) -> Iterator[None]:
-    """Give the judge the markers of a history: those of now, and new ones while the context lasts."""
+def follow_markers(thread: HistoryThread, add_marker: Callable[[DeployMarker], None]) -> Iterator[None]:
+    """Give a judge the markers of a history: those of now, if it is open, and new ones while the context lasts."""
     loop = asyncio.get_running_loop()
     logged_ids: set[str] = set()
 
     def apply(markers: Sequence[DeployMarker]) -> None:
         for marker in markers:
-            judge.add_marker(marker)
+            add_marker(marker)
             if marker.id not in logged_ids:
                 logged_ids.add(marker.id)
                 log.info(
@@ -65,8 +64,9 @@ def follow_markers(thread: HistoryThread, judge: Judge) -> Iterator[None]:
         if not reading.cancelled() and reading.exception() is None:
             loop.call_soon_threadsafe(apply, reading.result())
 
-    apply(thread.history.queries.markers())
+    if thread.is_open:
+        apply(thread.history.queries.markers())
     with call_every(
-        _POLL_SECONDS, lambda: thread.submit(thread.history.queries.markers).add_done_callback(apply_on_loop)
+        _POLL_SECONDS, lambda: thread.submit(lambda: thread.history.queries.markers()).add_done_callback(apply_on_loop)
     ):
         yield

@@ -1,12 +1,15 @@
-"""Writes to the history one after the other, and keeps them in order while the history cannot be written."""
+"""Writes to the history one after the other, and keeps them in order while it cannot be opened or written."""
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from itertools import count
 
+from pipelines.daemon.judge_again import StoredProgress, read_progress
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.wiring import utc_now
 from vqmon.core.alerts.reactions.notifications import QueuedAlert
@@ -28,6 +31,14 @@ _LAST_DELAY_SECONDS = 1.0
 """Longest delay between these tries."""
 
 
+JudgeAgain = Callable[[Sequence[HistoryWrite], StoredProgress], Sequence[HistoryWrite]]
+"""Returns one write for each, judged with the stored progress; whoever judges from then on goes on from there."""
+
+
+def _no_judge(writes: Sequence[HistoryWrite], progress: StoredProgress) -> Sequence[HistoryWrite]:
+    return [replace(write, is_provisional=False) for write in writes]
+
+
 class HistoryWriter:
     """The only writer of a daemon's history.
 
@@ -35,6 +46,9 @@ class HistoryWriter:
     again; meanwhile the daemon goes on, is not ready, and its alerts are delivered from here. When more than
     `max_waiting_bytes` wait, no more are accepted until there is room, so that the sources stand still and nothing is
     lost. `unwritten`, which is what the spool holds of an earlier run, is written first.
+
+    A history that could not be opened at the start is the same, but for what it holds: outcomes are judged without it,
+    `is_provisional`, and by `judge_again` when it opens, with the progress of `stream_ids`, before they are written.
     """
 
     def __init__(
@@ -47,8 +61,16 @@ class HistoryWriter:
         backoff: Backoff = _BACKOFF,
         spool: Spool | None = None,
         unwritten: Sequence[HistoryWrite] = (),
+        stream_ids: Sequence[str] = (),
+        judge_again: JudgeAgain = _no_judge,
     ) -> None:
         self._thread = thread
+        self._stream_ids = stream_ids
+        self._judge_again = judge_again
+        self._is_provisional = not thread.is_open
+        # writes that wait for their turn, in its order
+        self._entering: dict[int, HistoryWrite] = {}
+        self._numbers = count()
         self._meters = meters
         self._progress = progress
         self._max_waiting_bytes = max_waiting_bytes
@@ -67,18 +89,17 @@ class HistoryWriter:
         self._has_waiting = asyncio.Event()
         self._has_room = asyncio.Event()
         self._is_closing = asyncio.Event()
-        # that of an earlier writer, before a reload
-        self._progress.problem = ""
-        if unwritten:
-            self._progress.problem = f"{len(unwritten)} writes of an earlier run are not in the history yet"
-            self._has_waiting.set()
-            log.warning(**log_event("history.spool_found", file=spool and spool.path, writes=len(unwritten)))
-            self._set_gauges()
+        self._report_beginning()
 
     @property
     def is_degraded(self) -> bool:
-        """Whether writes wait."""
-        return bool(self._waiting)
+        """Whether writes wait, or the history could not be opened yet."""
+        return bool(self._waiting) or self._is_provisional
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether what is written now is judged without what the history holds."""
+        return self._is_provisional
 
     @asynccontextmanager
     async def retrying(self) -> AsyncIterator[None]:
@@ -95,18 +116,26 @@ class HistoryWriter:
 
     async def write(self, write: HistoryWrite) -> None:
         """Write to the history, or keep the write for later when the history cannot be written."""
-        async with self._turn:
-            while self._waiting and self._waiting_bytes + write.size_bytes > self._max_waiting_bytes:
-                self._has_room.clear()
-                await self._has_room.wait()
-            if self._waiting:
-                await self._keep(write)
-                return
-            try:
-                await self._publish(write)
-            except StoreError as error:
-                self._report_degraded(error)
-                await self._keep(write)
+        number = next(self._numbers)
+        self._entering[number] = replace(write, is_provisional=self._is_provisional)
+        try:
+            async with self._turn:
+                await self._write_in_turn(number)
+        finally:
+            self._entering.pop(number, None)
+
+    async def _write_in_turn(self, number: int) -> None:
+        while self._waiting and self._waiting_bytes + self._entering[number].size_bytes > self._max_waiting_bytes:
+            self._has_room.clear()
+            await self._has_room.wait()
+        if self.is_degraded:
+            await self._keep(number)
+            return
+        try:
+            await self._publish(self._entering[number])
+        except StoreError as error:
+            self._report_degraded(error)
+            await self._keep(number)
 
     def take_alerts(self) -> Sequence[QueuedAlert]:
         """The alerts of waiting writes that were not taken yet, for delivery without the history."""
@@ -128,8 +157,10 @@ class HistoryWriter:
         )
         self._meters.record("vqmon.publish.duration", time.perf_counter() - started_at)
 
-    async def _keep(self, write: HistoryWrite) -> None:
+    async def _keep(self, number: int) -> None:
         async with self._spool_lock:
+            # only now, as it may have been judged again meanwhile
+            write = self._entering.pop(number)
             self._waiting.append(write)
             self._waiting_bytes += write.size_bytes
             await self._spool_waiting()
@@ -184,20 +215,37 @@ class HistoryWriter:
         remedy = "free the disk, end the other writer, or restore the file; outcomes wait, alerts are sent"
         log.error(**log_event("history.degraded", error=error, remedy=remedy))
 
+    def _report_beginning(self) -> None:
+        """Say what waits from the beginning on; the problem of an earlier writer, before a reload, is over."""
+        self._progress.problem = ""
+        if self._waiting:
+            count = len(self._waiting)
+            self._progress.problem = f"{count} writes of an earlier run are not in the history yet"
+            self._has_waiting.set()
+            log.warning(**log_event("history.spool_found", file=self._spool and self._spool.path, writes=count))
+        if self._is_provisional:
+            self._report_unopened()
+        self._set_gauges()
+
+    def _report_unopened(self) -> None:
+        self._progress.problem = f"the history cannot be opened: {self._thread.problem}"
+        remedy = "outcomes wait, alerts are sent; they are judged without what the history holds until it opens"
+        log.error(**log_event("history.unopened", error=self._thread.problem, remedy=remedy))
+        self._has_waiting.set()
+
     def _problem(self, error: StoreError) -> str:
         spool = f"; nor can the spool: {self._spool_error}" if self._spool_error else ""
-        return f"the history cannot be written: {error}{spool}"
+        return f"the history cannot be {'opened' if self._is_provisional else 'written'}: {error}{spool}"
 
     async def _write_waiting(self) -> None:
         while True:
             await self._has_waiting.wait()
             began_at = utc_now()
-            while self._waiting:
+            while self.is_degraded:
+                if self._is_closing.is_set() and not self._waiting:
+                    return
                 try:
-                    await self._publish(self._waiting[0])
-                    if self._spooled and len(self._waiting) == 1:
-                        # a power failure may take the last transactions of SQLite, and the spool goes now
-                        await self._thread.run(self._thread.history.maintenance.checkpoint)
+                    await self._write_first()
                 except StoreError as error:
                     async with self._spool_lock:
                         await self._spool_waiting()
@@ -205,7 +253,6 @@ class HistoryWriter:
                     await self._wait_to_retry()
                     await self._reopen()
                 else:
-                    await self._remove_first()
                     self._retries.reset()
                     self._has_room.set()
                     self._set_gauges()
@@ -215,6 +262,31 @@ class HistoryWriter:
             if self._is_closing.is_set():
                 return
             self._has_waiting.clear()
+
+    async def _write_first(self) -> None:
+        """Write the first of the writes that wait, once the history is open."""
+        if self._is_provisional:
+            await self._take_up()
+        if not self._waiting:
+            return
+        await self._publish(self._waiting[0])
+        if self._spooled and len(self._waiting) == 1:
+            # a power failure may take the last transactions of SQLite, and the spool goes now
+            await self._thread.run(self._thread.history.maintenance.checkpoint)
+        await self._remove_first()
+
+    async def _take_up(self) -> None:
+        """Open the history that could not be opened, and judge everything that waits with what it holds."""
+        await self._thread.run(self._thread.open)
+        progress = await self._thread.run(lambda: read_progress(self._thread.history, self._stream_ids))
+        # nothing is awaited from here on, so that no write is judged by two judges
+        entering, waiting = list(self._entering), len(self._waiting)
+        writes = self._judge_again([*self._waiting, *self._entering.values()], progress)
+        self._waiting = deque(writes[:waiting])
+        self._waiting_bytes = sum(write.size_bytes for write in self._waiting)
+        self._entering = dict(zip(entering, writes[waiting:], strict=True))
+        self._is_provisional = False
+        log.warning(**log_event("history.opened", judged_again=sum(len(write.outcomes) for write in writes)))
 
     async def _wait_to_retry(self) -> None:
         """Wait for the next delay; the end of the daemon cuts it short, so that its last seconds see a try."""
@@ -234,7 +306,7 @@ class HistoryWriter:
             log.debug("the history cannot be opened: %s", error)
 
     def _set_gauges(self) -> None:
-        self._meters.set("vqmon.history.degraded", int(bool(self._waiting)))
+        self._meters.set("vqmon.history.degraded", int(self.is_degraded))
         self._meters.set("vqmon.history.waiting", sum(len(write.outcomes) for write in self._waiting))
         self._meters.set("vqmon.history.spool", self._spool.size_bytes if self._spool else 0)
 

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from pipelines.daemon.deploy_markers import follow_markers
 from pipelines.daemon.history_writer import HistoryWriter
+from pipelines.daemon.judge_again import StoredProgress, is_announced, judge_again, read_progress
 from pipelines.daemon.live_queue import LiveQueue, RenditionSource
-from pipelines.daemon.overload import CHECK_SECONDS, OVERLOADED_RULE, OverloadMonitor
+from pipelines.daemon.overload import CHECK_SECONDS, OverloadMonitor
 from pipelines.daemon.stream_ends import publish_requested_ends
 from pipelines.observe.observer import Observation
 from pipelines.observe.poison import PoisonGuard
@@ -20,7 +21,7 @@ from pipelines.observe.scoring_tiers import RecordStage
 from pipelines.service.arm_media import with_arm_media
 from pipelines.service.delivery.inputs import InputDecider, open_input_decider
 from pipelines.service.delivery.notifications import AlertNotifier, open_notifier
-from pipelines.service.history_thread import HistoryThread, open_history_thread
+from pipelines.service.history_thread import HistoryThread, OpenThread, open_history_thread, start_history_thread
 from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service
 from pipelines.service.objective import Objective
 from pipelines.service.reload import SettingsReload, serve_reloading, stop_when_signalled
@@ -38,12 +39,15 @@ from vqmon.core.alerts.annotations import ALL_RENDITIONS, EndReason, StreamEnd, 
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.reactions.notifications import OWN_STREAM
 from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError
 from vqmon.flow import FairSlots, NamedTasks, map_in_order, run_concurrently, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.media.sources.folder import FolderSource
 from vqmon.settings.load import Settings
+from vqmon.telemetry.bottleneck import OVERLOADED_RULE
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.otlp import span
 from vqmon.transport.recovery.spool import HistoryWrite, Spool
@@ -52,6 +56,9 @@ log = logging.getLogger("vqmon.live")
 
 _RETRY_SECONDS = 5.0
 """How long to wait before the playlist of a stream that cannot be listed is fetched again."""
+
+_HISTORY_POLL_SECONDS = 1.0
+"""How often to ask whether a history is open that could not be opened at the start."""
 
 
 class _StreamSource(Protocol):
@@ -86,17 +93,19 @@ async def run(
     for_seconds: float | None = None,
     on_publish: OnPublish | None = None,
     load: Callable[[], Settings] | None = None,
+    open_thread: OpenThread = start_history_thread,
 ) -> None:
     """Watch every stream of the settings until SIGTERM, SIGINT, the end of every source, or `for_seconds`.
 
     On a stop the sources end, and what is in flight is finished and published; what is not done after `drain_seconds`
     is left to the next start. With `load`, SIGHUP does the same and then goes on with the settings that it returns:
     streams, rules, scorers, all but those of the health port and the log. Wrong ones are logged and change nothing.
+    A history that cannot be opened is waited for, as one that cannot be written, unless `open_thread` refuses that.
     """
     with open_service(settings.daemon) as service:
         await serve_reloading(
             settings,
-            partial(_watch, on_publish=on_publish),
+            partial(_watch, on_publish=on_publish, open_thread=open_thread),
             service=service,
             for_seconds=for_seconds,
             load=load,
@@ -113,12 +122,16 @@ async def _watch(
     for_seconds: float | None,
     reload: SettingsReload | None,
     on_publish: OnPublish | None,
+    open_thread: OpenThread,
 ) -> None:
     """Watch until a stop or a reload. Parts open in the order in which a segment passes them, and close in reverse."""
     daemon, history = settings.daemon, settings.history
     async with AsyncExitStack() as stack:
+        if reload is not None and reload.is_on_trial:
+            # another history that cannot be opened is a wrong setting, rather
+            open_thread = open_history_thread
         thread = stack.enter_context(
-            open_history_thread(history.location, mode="write", evidence_max_bytes=history.evidence_max_bytes)
+            open_thread(history.location, mode="write", evidence_max_bytes=history.evidence_max_bytes)
         )
         sources, context = await _open_parts(stack, settings, thread, service=service, on_publish=on_publish)
         stack.enter_context(regular_pruning(thread, history))
@@ -141,10 +154,10 @@ async def _open_parts(
 ) -> tuple[Sequence[tuple[str, _StreamSource]], _WatchContext]:
     """Open the sources and what their watchers share. Only the writer keeps what the spool holds, while it waits."""
     fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
-    spool = open_spool(settings)
+    spool = open_spool(settings, identity=thread.history.queries.identity() if thread.is_open else "")
     stack.enter_context(spool.held())
     unwritten = spool.read()
-    sources = open_sources(settings, fetcher=fetcher, history=thread.history, stop=service.stop, unwritten=unwritten)
+    sources = open_sources(settings, fetcher=fetcher, thread=thread, stop=service.stop, unwritten=unwritten)
     overload = _overload_monitor(thread, service, unwritten)
     observer = await stack.enter_async_context(
         open_observer(settings, fetcher=fetcher, meters=service.meters, on_stage=overload.record_stage)
@@ -175,7 +188,7 @@ async def _open_parts(
 
 
 def _overload_monitor(thread: HistoryThread, service: Service, unwritten: Sequence[HistoryWrite]) -> OverloadMonitor:
-    stored = thread.history.queries.alerts(open_only=True, stream_id=OWN_STREAM)
+    stored = thread.history.queries.alerts(open_only=True, stream_id=OWN_STREAM) if thread.is_open else []
     alerts = {alert.id: alert for alert in stored}
     alerts |= {alert.id: alert for write in unwritten for alert in write.alerts if alert.stream_id == OWN_STREAM}
     return OverloadMonitor(
@@ -201,14 +214,20 @@ async def _open_sink(
     unwritten: Sequence[HistoryWrite],
 ) -> "OutcomeSink":
     """Open where outcomes go: the history, with deploy markers read from it and alerts delivered from it."""
-    states = dict(thread.history.queries.states())
-    for key, state in (change for write in unwritten for change in write.states.items()):
-        if state is None:
-            states.pop(key, None)
-        else:
-            states[key] = state
-    judge = Judge(rules, states=states, retention=settings.alerts.retention)
-    stack.enter_context(follow_markers(thread, judge))
+
+    def make_judge(states: Mapping[StateKey, State]) -> Judge:
+        return Judge(rules, states=states, retention=settings.alerts.retention)
+
+    stream_ids = sorted({stream.id for stream in settings.source.streams})
+    judge, unwritten = _start_judge(thread, unwritten, make_judge, stream_ids=stream_ids)
+
+    def take_up(writes: Sequence[HistoryWrite], progress: StoredProgress) -> Sequence[HistoryWrite]:
+        for alert in progress.own_alerts:
+            if alert.rule == OVERLOADED_RULE:
+                overload.take_over(alert)
+        sink.judge, judged = _judged_again(writes, progress, make_judge)
+        return judged
+
     writer = HistoryWriter(
         thread,
         meters=service.meters,
@@ -216,18 +235,56 @@ async def _open_sink(
         max_waiting_bytes=settings.history.max_waiting_bytes,
         spool=spool,
         unwritten=unwritten,
+        stream_ids=stream_ids,
+        judge_again=take_up,
     )
+    sink = OutcomeSink(writer, judge, record_stage=overload.record_stage)
     await stack.enter_async_context(writer.retrying())
-    notifier = await stack.enter_async_context(open_notifier(settings, thread, meters=service.meters, waiting=writer))
-    decider = await stack.enter_async_context(open_input_decider(settings, thread, meters=service.meters))
-    return OutcomeSink(writer, judge, notifier=notifier, decider=decider, record_stage=overload.record_stage)
+    sink.notifier = await stack.enter_async_context(
+        open_notifier(settings, thread, meters=service.meters, waiting=writer)
+    )
+    sink.decider = await stack.enter_async_context(open_input_decider(settings, thread, meters=service.meters))
+    stack.enter_context(follow_markers(thread, lambda marker: sink.judge.add_marker(marker)))
+    return sink
+
+
+def _start_judge(
+    thread: HistoryThread,
+    unwritten: Sequence[HistoryWrite],
+    make_judge: Callable[[Mapping[StateKey, State]], Judge],
+    *,
+    stream_ids: Sequence[str],
+) -> tuple[Judge, Sequence[HistoryWrite]]:
+    """The judge to begin with, and what of an earlier run is to be written."""
+    if thread.is_open and any(write.is_provisional for write in unwritten):
+        return _judged_again(unwritten, read_progress(thread.history, stream_ids), make_judge)
+    states = dict(thread.history.queries.states()) if thread.is_open else {}
+    for key, state in (change for write in unwritten for change in write.states.items()):
+        if state is None:
+            states.pop(key, None)
+        else:
+            states[key] = state
+    return make_judge(states), unwritten
+
+
+def _judged_again(
+    writes: Sequence[HistoryWrite],
+    progress: StoredProgress,
+    make_judge: Callable[[Mapping[StateKey, State]], Judge],
+) -> tuple[Judge, Sequence[HistoryWrite]]:
+    """A judge that goes on from the stored states, and the writes as it judges them."""
+    judge = make_judge(progress.states)
+    for marker in progress.markers:
+        judge.add_marker(marker)
+    return judge, judge_again(writes, judge, progress.cursors, now=utc_now())
 
 
 async def _watch_all(
     sources: Sequence[tuple[str, _StreamSource]], context: _WatchContext, thread: HistoryThread
 ) -> None:
     """Watch every stream until its source ends, and publish the ends that people request meanwhile."""
-    context.on_publish([], await context.sink.end_unwatched({stream_id for stream_id, _ in sources}))
+    watched = {stream_id for stream_id, _ in sources}
+    context.on_publish([], await context.sink.end_unwatched(watched))
     sources_ended = asyncio.Event()
     async with NamedTasks() as tasks:
         tasks.start(
@@ -235,8 +292,22 @@ async def _watch_all(
             publish_requested_ends(thread, context.sink.publish_end, on_publish=context.on_publish, stop=sources_ended),
         )
         tasks.start("overload", _watch_overload(context, stop=sources_ended))
+        if context.sink.is_provisional:
+            tasks.start("unwatched", _end_unwatched_later(context, watched, stop=sources_ended))
         await run_concurrently(_watch_stream(stream_id, source, context) for stream_id, source in sources)
         sources_ended.set()
+
+
+async def _end_unwatched_later(context: _WatchContext, watched: Collection[str], *, stop: asyncio.Event) -> None:
+    """End the streams that only the history knows, once it can be opened."""
+    await _wait_for_history(context, stop)
+    if not stop.is_set():
+        context.on_publish([], await context.sink.end_unwatched(watched))
+
+
+async def _wait_for_history(context: _WatchContext, stop: asyncio.Event) -> None:
+    while context.sink.is_provisional and not stop.is_set():
+        await wait_or_stop(stop, _HISTORY_POLL_SECONDS)
 
 
 async def _watch_overload(context: _WatchContext, *, stop: asyncio.Event) -> None:
@@ -252,6 +323,9 @@ async def _watch_overload(context: _WatchContext, *, stop: asyncio.Event) -> Non
 async def _watch_stream(stream_id: str, source: _StreamSource, context: _WatchContext) -> None:
     """Watch a stream until its source ends; while its renditions cannot be listed, publish that and try again."""
     stop = context.service.stop
+    if isinstance(source, FolderSource):
+        # the history alone knows which files were taken, and they stay
+        await _wait_for_history(context, stop)
     while not stop.is_set():
         try:
             renditions = await source.lanes()
@@ -303,7 +377,10 @@ async def _watch_rendition(stream_id: str, rendition: RenditionSource, context: 
 
 
 class OutcomeSink:
-    """Judges observations and publishes them: outcomes, alerts, alert states and cursor in one transaction."""
+    """Judges observations and publishes them: outcomes, alerts, alert states and cursor in one transaction.
+
+    `judge` may be replaced by one that goes on where it is.
+    """
 
     def __init__(
         self,
@@ -314,18 +391,23 @@ class OutcomeSink:
         decider: InputDecider | None = None,
         record_stage: RecordStage = lambda stage, seconds: None,
     ) -> None:
+        self.judge = judge
+        self.notifier = notifier
         self._record_stage = record_stage
         self._writer = writer
-        self._judge = judge
-        self._notifier = notifier
-        self._decider = decider
+        self.decider = decider
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether outcomes are judged without what the history holds, as it could not be opened yet."""
+        return self._writer.is_provisional
 
     async def publish(self, rendition_key: str, observations: Sequence[Observation]) -> Sequence[Alert]:
         """Judge and write consecutive observations of one rendition."""
         outcomes = [observation.outcome for observation in observations]
         with span("publish", links=[observation.span_context for observation in observations], segments=len(outcomes)):
             with span("judge"):
-                alerts = [alert for outcome in outcomes for alert in self._judge.judge(outcome)]
+                alerts = [alert for outcome in outcomes for alert in self.judge.judge(outcome)]
             cursor = _cursor_after(rendition_key, outcomes)
             thumbnails = {seen.outcome.id: seen.thumbnails for seen in observations if seen.thumbnails}
             with span("write"):
@@ -336,20 +418,20 @@ class OutcomeSink:
         self, stream_id: str, rendition: str = ALL_RENDITIONS, *, why: EndReason = "ended"
     ) -> Sequence[Alert]:
         """Publish that a stream or rendition has ended, which resolves its alerts; once, and only if it was seen."""
-        last_seen_at = self._judge.active_until(stream_id, rendition)
+        last_seen_at = self.judge.active_until(stream_id, rendition)
         if last_seen_at is None:
             return ()
         return await self.publish_end(stream_end(stream_id, rendition, last_seen_at, announced_at=utc_now(), why=why))
 
     async def end_unwatched(self, watched: Collection[str]) -> Sequence[Alert]:
         """End every stream with alert state that is not among the watched ones."""
-        unwatched = sorted(self._judge.active_streams().difference(watched))
+        unwatched = sorted(self.judge.active_streams().difference(watched))
         return [alert for stream_id in unwatched for alert in await self.end(stream_id, why="unwatched")]
 
     async def publish_end(self, end: StreamEnd) -> Sequence[Alert]:
         """Judge an end and write it with the alerts that it resolves, dated by the last segment that was seen."""
-        end = replace(end, at=self._judge.active_until(end.stream_id, end.rendition) or end.at)
-        alerts = self._judge.end_stream(end)
+        end = replace(end, at=self.judge.active_until(end.stream_id, end.rendition) or end.at)
+        alerts = self.judge.end_stream(end)
         await self._write([], alerts, ends=[end])
         return alerts
 
@@ -370,24 +452,24 @@ class OutcomeSink:
             outcomes=outcomes,
             ends=ends,
             alerts=alerts,
-            states=self._judge.drain_changes(),
+            states=self.judge.drain_changes(),
             cursors=cursors,
             thumbnails=thumbnails or {},
-            queued_at=utc_now() if self._notifier else None,
+            queued_at=utc_now() if self.notifier else None,
         )
         began_at = time.monotonic()
         await self._writer.write(write)
         self._record_stage("history", time.monotonic() - began_at)
-        if self._notifier:
-            self._notifier.on_publish(outcomes, alerts)
-        if self._decider:
-            self._decider.consider(outcomes)
+        if self.notifier:
+            self.notifier.on_publish(outcomes, alerts)
+        if self.decider:
+            self.decider.consider(outcomes)
 
 
 def _cursor_after(rendition_key: str, outcomes: Sequence[Outcome]) -> LaneCursor | None:
     """Return how far a rendition was read with these outcomes; None when the playlist announced none of them."""
     for outcome in reversed(outcomes):
-        if not (isinstance(outcome, SegmentFailure) and outcome.reason in ("stale", "playlist")):
+        if is_announced(outcome):
             segment = outcome.segment
             return LaneCursor(
                 lane=rendition_key, sequence=segment.sequence, segment_key=segment.key, ends_at=segment.ends_at

@@ -28,6 +28,7 @@ from vqmon.core.types import (
     failure_from_error,
 )
 from vqmon.errors import SegmentError, SettingsError, WireError
+from vqmon.telemetry.bottleneck import OVERLOADED_RULE
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.otlp import continued_trace
 from vqmon.transport.kafka.records import INPUT_HEADER, Headers, ProducerRecord, Record, TopicNames
@@ -42,7 +43,13 @@ from vqmon.transport.wire.control_messages import (
     parse_control_message,
 )
 from vqmon.transport.wire.member_values import encode_member_values
-from vqmon.transport.wire.operator_alerts import OriginOutage, encode_outages, parse_outages
+from vqmon.transport.wire.operator_alerts import (
+    OriginOutage,
+    encode_open_alert,
+    encode_outages,
+    parse_open_alert,
+    parse_outages,
+)
 from vqmon.transport.wire.segment_messages import (
     STRUCTURED_CONTENT_TYPE,
     encode_rejections,
@@ -59,6 +66,7 @@ _REJECTIONS_KEY = "rejections"
 """The key of the rejection counts in the state topic; the keys of rules contain a `|`."""
 
 _OUTAGES_KEY = "origins"
+_OVERLOAD_KEY = "overload"
 _MAX_OUTAGE_STREAMS = 100
 """So many streams of an origin that is away are waited for before its alert resolves."""
 
@@ -150,13 +158,19 @@ class PartitionJudge:
         stored: Mapping[str, bytes],
         rejected_limit: float,
         retention: StateRetention | None = None,
+        overload: Callable[[int], str] = lambda partition: "",
     ) -> None:
-        """`stored` is the partition's state topic; `rejected_limit` the share of rejected records, 0..1, that halts."""
+        """`stored` is the partition's state topic; `rejected_limit` the share of rejected records, 0..1, that halts.
+
+        `overload` tells what the partition is to say about an overload of its worker; "" = nothing.
+        """
         self._partition = partition
         self._identity = identity
         self._rejected_limit = rejected_limit
         self._gathered = _GatheredValues(identity.names.gathered)
-        states = parse_states(stored, exclude=(_REJECTIONS_KEY, _OUTAGES_KEY))
+        self._overload = overload
+        self._overload_alert = parse_open_alert(stored.get(_OVERLOAD_KEY))
+        states = parse_states(stored, exclude=(_REJECTIONS_KEY, _OUTAGES_KEY, _OVERLOAD_KEY))
         self._judge = Judge(rules, states, gather=self._gathered.add, retention=retention)
         self._outages = parse_outages(stored.get(_OUTAGES_KEY))
         self._rejections = parse_rejections(stored.get(_REJECTIONS_KEY))
@@ -192,6 +206,10 @@ class PartitionJudge:
             self._gathered.set_headers(headers)
             alerts += entry_alerts
             count += 1
+        changed = self._judge_overload(judged)
+        if changed:
+            outgoing += [*self._alert_records([changed], ()), self._overload_state()]
+            alerts.append(changed)
         outgoing += self._gathered.pop_records()
         outgoing += [self._state_record(key, value) for key, value in encode_states(self._judge.drain_changes())]
         if self._rejections != rejections_before:
@@ -199,6 +217,32 @@ class PartitionJudge:
         if self._outages is not outages_before:
             outgoing.append(self._state_record(_OUTAGES_KEY, encode_outages(self._outages)))
         return JudgedRecords(count=count, records=outgoing, observed=judged, alerts=alerts)
+
+    def _judge_overload(self, judged: Sequence[ObservedRecord]) -> Alert | None:
+        """The alert about an overload of the worker when it opens or resolves; its times are of the wall clock."""
+        text = self._overload(self._partition)
+        if not judged or bool(text) == (self._overload_alert is not None):
+            return None
+        newest, topic = judged[-1], self._identity.names.segments
+        at, alert = newest.outcome.observed_at, self._overload_alert
+        if alert is not None:
+            self._overload_alert = None
+            return _resolve(alert, at=max(at, alert.opened_at))
+        opened = _operator_alert(
+            OVERLOADED_RULE,
+            f"{topic}/{self._partition}/{OVERLOADED_RULE}",
+            newest.record,
+            topic=topic,
+            severity="page",
+            summary=text,
+            evidence=AlertEvidence(event_id="", reading="the lag grows", value=1.0, threshold=None),
+        )
+        self._overload_alert = replace(opened, began_at=at, opened_at=at)
+        return self._overload_alert
+
+    def _overload_state(self) -> ProducerRecord:
+        alert = self._overload_alert
+        return self._state_record(_OVERLOAD_KEY, None if alert is None else encode_open_alert(alert))
 
     def _judge_control_message(self, message: ControlMessage) -> tuple[ControlMessage | None, Sequence[Alert]]:
         """Return the message to pass on and the alerts that it resolves; an end gets the time of the last segment.
@@ -501,6 +545,7 @@ def readable_states(stored: Mapping[str, bytes], *, partition: int) -> Mapping[s
     parsers: Mapping[str, Callable[[bytes], object]] = {
         _REJECTIONS_KEY: parse_rejections,
         _OUTAGES_KEY: parse_outages,
+        _OVERLOAD_KEY: parse_open_alert,
     }
     readable = {}
     for key, value in stored.items():

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Literal, Protocol
 from pipelines.fleet.membership import SILENT_SECONDS, GroupMember
 from pipelines.fleet.partition import PartitionState, PartitionWorker
 from vqmon.errors import BrokerError
+from vqmon.telemetry.bottleneck import Bottleneck
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
@@ -21,6 +23,18 @@ _MEASURE_SECONDS = 2.0
 _REOPEN_SECONDS = 5.0
 _MAX_PROBLEMS = 3
 """How many problems /readyz lists before it counts the others."""
+
+_MAX_LAG_SECONDS = 60.0
+"""An older oldest record may be an overload."""
+
+_TREND_SECONDS = 60.0
+"""Over so long the lag must grow, and the worker be at its limit."""
+
+_BUSY_SHARE = 0.9
+"""Of the time in which all places for segments are taken, for a worker that is at its limit."""
+
+_CALM_SECONDS = 60.0
+"""So long without growth, and the overload is over."""
 
 _ReportedState = PartitionState | Literal["stalled"]
 
@@ -82,11 +96,59 @@ async def measure_lag(
     return lags
 
 
-class MembershipMonitor:
-    """Measures the current membership of each topic, and reports readiness, lags and lost brokers."""
+class LagTrend:
+    """Whether a worker cannot keep up: its oldest record grows older while all its places for segments are taken.
 
-    def __init__(self, progress: ProgressTracker, meters: Meters, *, stalled_seconds: float) -> None:
-        """A partition whose oldest record is held for longer than `stalled_seconds` is stalled, and not ready."""
+    A backlog that becomes smaller is none, nor is a lag while places are free, as when origins are waited for.
+    """
+
+    def __init__(self, *, slots: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._slots = slots
+        self._monotonic = monotonic
+        # (time, lag in seconds, whether all places were taken) of the last `_TREND_SECONDS`, and one before
+        self._samples: deque[tuple[float, float, bool]] = deque()
+        self._last_at: float | None = None
+        self.lag_seconds = 0.0
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether it was so within the last minute."""
+        return self._last_at is not None and self._monotonic() - self._last_at < _CALM_SECONDS
+
+    def record(self, lag_seconds: float, *, in_flight: int) -> None:
+        """The age of the oldest record that is not finished, and how many segments are being observed."""
+        at = self._monotonic()
+        self.lag_seconds = lag_seconds
+        self._samples.append((at, lag_seconds, in_flight >= self._slots))
+        while len(self._samples) > 1 and self._samples[1][0] <= at - _TREND_SECONDS:
+            self._samples.popleft()
+        first_at, first_lag, _ = self._samples[0]
+        busy = sum(is_busy for _, _, is_busy in self._samples) / len(self._samples)
+        has_grown = at - first_at >= _TREND_SECONDS and lag_seconds > first_lag
+        if lag_seconds > _MAX_LAG_SECONDS and has_grown and busy >= _BUSY_SHARE:
+            self._last_at = at
+
+
+class MembershipMonitor:
+    """Measures the current membership of each topic, and reports readiness, lags, overload and lost brokers."""
+
+    def __init__(
+        self,
+        progress: ProgressTracker,
+        meters: Meters,
+        *,
+        stalled_seconds: float,
+        trend: LagTrend,
+        bottleneck: Bottleneck,
+        segments_topic: str,
+    ) -> None:
+        """A partition whose oldest record is held for longer than `stalled_seconds` is stalled, and not ready.
+
+        The lag of `segments_topic` tells whether the worker is overloaded.
+        """
+        self._trend = trend
+        self._bottleneck = bottleneck
+        self._segments_topic = segments_topic
         self._progress = progress
         self._meters = meters
         self._stalled_seconds = stalled_seconds
@@ -103,6 +165,12 @@ class MembershipMonitor:
     def stuck_seconds(self) -> float:
         """How long polling has stood still, 0 before the first membership."""
         return max((member.stuck_seconds() for member in self._members.values()), default=0.0)
+
+    def overload_of(self, partition: int) -> str:
+        """What this partition is to say about an overload of the worker; "" for nothing, as one of them says it."""
+        member = self._members.get(self._segments_topic)
+        ready = [worker.partition for worker in member.workers if worker.state == "ready"] if member else []
+        return self._progress.warning if partition == min(ready, default=None) else ""
 
     def update(self) -> None:
         """Set readiness and gauges; log when the brokers become unreachable and when they answer again."""
@@ -123,6 +191,16 @@ class MembershipMonitor:
         halted_count = sum(worker.is_halted for member in members for worker in member.workers)
         self._meters.set("vqmon.kafka.halted", halted_count)
         self._set_partition_gauges()
+        self._report_overload()
+
+    def _report_overload(self) -> None:
+        lags = self._lags.get(self._segments_topic, ())
+        lag_seconds = max((lag.seconds for lag in lags if lag.seconds is not None), default=0.0)
+        self._trend.record(lag_seconds, in_flight=self._progress.in_flight)
+        is_overloaded = self._trend.is_overloaded
+        consequence = f"the oldest segment waits for {lag_seconds:.0f} s in Kafka, and longer every minute"
+        self._progress.warning = self._bottleneck.describe(consequence) if is_overloaded else ""
+        self._bottleneck.report(self._meters, is_overloaded=is_overloaded)
 
     async def measure_topic(self, topic: str, open_reader: OpenLagReader) -> None:
         """Measure the lag of the topic's assigned partitions every few seconds, until cancelled."""

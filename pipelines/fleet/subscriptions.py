@@ -61,11 +61,13 @@ class Subscriptions:
         *,
         rules: Sequence[AlertRule],
         retention: StateRetention | None = None,
+        overload: Callable[[int], str] = lambda partition: "",
         meters: Meters,
         on_publish: OnPublish,
     ) -> None:
         self._kafka, self._connection, self._identity = kafka, connection, identity
         self._retention = retention
+        self._overload = overload
         self._rules, self._meters, self._on_publish = rules, meters, on_publish
 
     def contexts(self, observe: Observe) -> Mapping[str, PartitionContext]:
@@ -115,6 +117,7 @@ class Subscriptions:
                 stored=stored,
                 rejected_limit=kafka.rejected_limit,
                 retention=self._retention,
+                overload=self._overload,
             )
 
         names = identity.names

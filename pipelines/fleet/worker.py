@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from pipelines.fleet.judging import Observe
-from pipelines.fleet.monitoring import MembershipMonitor
+from pipelines.fleet.monitoring import LagTrend, MembershipMonitor
 from pipelines.fleet.origin_backoff import MediaMemoryLimit, OriginBackoff
 from pipelines.fleet.subscriptions import Subscriptions, producer_identity
 from pipelines.observe.observer import Observation
@@ -26,6 +26,7 @@ from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Segment
 from vqmon.flow import NamedTasks, run_concurrently
 from vqmon.settings.load import Settings
+from vqmon.telemetry.bottleneck import Bottleneck
 from vqmon.telemetry.health import sd_notify
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.watchdog import Heartbeat, Watchdog, WatchdogLimit
@@ -74,43 +75,57 @@ async def _work(
 ) -> None:
     """Open decoders and scorers, and work until a stop or a reload."""
     # Imported late: decoders and scorers load slowly, and `serve` does without them.
-    from pipelines.observe.poison import PoisonGuard
-    from pipelines.service.arm_media import with_arm_media
-    from pipelines.service.wiring import fetch_policy, load_rules, open_observer, state_file, utc_now
-    from vqmon.media.fetch.fetcher import Fetcher
+    from pipelines.service.wiring import load_rules
 
+    bottleneck = Bottleneck(time.monotonic)
     async with AsyncExitStack() as stack:
-        fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
-        observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
-        memory_limit = MediaMemoryLimit(observer.fetch, max_bytes=settings.kafka.max_media_bytes)
-        observer = with_arm_media(replace(observer, fetch=memory_limit.fetch), settings)
-        guard = stack.enter_context(PoisonGuard(state_file(settings, "in-flight"), now=utc_now))
-
-        async def observe(segment: Segment) -> Observation:
-            try:
-                return await observer.observe(segment)
-            finally:
-                memory_limit.release(segment)
-
-        backoff = OriginBackoff(
-            observe,
-            turn=guard.turn,
-            progress=service.progress,
-            now=time.monotonic,
-            retry_seconds=settings.kafka.patience_seconds,
-            away_seconds=settings.kafka.origin_wait_seconds,
-            slots=settings.in_flight,
-            on_change=partial(service.meters.set, "vqmon.origin.closed"),
-        )
+        observe = await _open_observe(stack, settings, service, on_stage=bottleneck.record_stage)
         await serve(
             settings,
             service,
-            observe=backoff.observe,
+            observe=observe,
             rules=load_rules(settings),
             on_publish=on_publish,
             for_seconds=for_seconds,
             reload=reload,
+            bottleneck=bottleneck,
         )
+
+
+async def _open_observe(
+    stack: AsyncExitStack, settings: Settings, service: Service, *, on_stage: Callable[[str, float], None]
+) -> Observe:
+    """Open what observes segments: with bounded memory, as often as their origin needs, alone under suspicion."""
+    from pipelines.observe.poison import PoisonGuard
+    from pipelines.service.arm_media import with_arm_media
+    from pipelines.service.wiring import fetch_policy, open_observer, state_file, utc_now
+    from vqmon.media.fetch.fetcher import Fetcher
+
+    fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
+    observer = await stack.enter_async_context(
+        open_observer(settings, fetcher=fetcher, meters=service.meters, on_stage=on_stage)
+    )
+    memory_limit = MediaMemoryLimit(observer.fetch, max_bytes=settings.kafka.max_media_bytes)
+    observer = with_arm_media(replace(observer, fetch=memory_limit.fetch), settings)
+    guard = stack.enter_context(PoisonGuard(state_file(settings, "in-flight"), now=utc_now))
+
+    async def observe(segment: Segment) -> Observation:
+        try:
+            return await observer.observe(segment)
+        finally:
+            memory_limit.release(segment)
+
+    backoff = OriginBackoff(
+        observe,
+        turn=guard.turn,
+        progress=service.progress,
+        now=time.monotonic,
+        retry_seconds=settings.kafka.patience_seconds,
+        away_seconds=settings.kafka.origin_wait_seconds,
+        slots=settings.in_flight,
+        on_change=partial(service.meters.set, "vqmon.origin.closed"),
+    )
+    return backoff.observe
 
 
 async def serve(
@@ -122,12 +137,20 @@ async def serve(
     on_publish: OnPublish | None = None,
     for_seconds: float | None = None,
     reload: SettingsReload | None = None,
+    bottleneck: Bottleneck | None = None,
 ) -> None:
-    """Run a worker that observes segments with `observe`."""
+    """Run a worker that observes segments with `observe`; `bottleneck` says which stage of that is short."""
     kafka = settings.kafka
     quiet_client_log()
     connection = connection_of(kafka)
-    monitor = MembershipMonitor(service.progress, service.meters, stalled_seconds=kafka.stalled_seconds)
+    monitor = MembershipMonitor(
+        service.progress,
+        service.meters,
+        stalled_seconds=kafka.stalled_seconds,
+        trend=LagTrend(slots=settings.in_flight),
+        bottleneck=bottleneck or Bottleneck(time.monotonic),
+        segments_topic=topic_names(kafka).segments,
+    )
     drain_seconds = max(1.0, settings.daemon.drain_seconds - _LEAVE_GROUP_SECONDS)
     beat = Heartbeat()
     with (
@@ -177,6 +200,7 @@ async def _run_members(
         producer_identity(kafka, max_rejected_bytes=max_rejected_bytes),
         rules=rules,
         retention=settings.alerts.retention,
+        overload=monitor.overload_of,
         meters=service.meters,
         on_publish=counting_callback(
             service, on_publish, objective=Objective(floor=settings.daemon.slo_floor, drop=settings.daemon.slo_drop)

@@ -79,6 +79,11 @@ class SettingsReload:
         """Whether settings wait."""
         return self._waiting is not None
 
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether the settings in force have not worked yet, and others have: what does not open is taken back."""
+        return self.settings is not self._proven
+
     def request(self) -> bool:
         """Load settings; whether they are in order and now wait."""
         if hindrance := self._hindrance():
@@ -105,7 +110,7 @@ class SettingsReload:
 
     def fall_back(self, error: VqmonError) -> bool:
         """Return to the settings with which the daemon has worked; False when these failed themselves."""
-        if self.settings is self._proven:
+        if not self.is_on_trial:
             return False
         self._refuse(error)
         self.settings = self._proven

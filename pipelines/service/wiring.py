@@ -20,6 +20,7 @@ from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.observe.playlists.references import ReferencePlaylist
 from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
 from pipelines.observe.scoring_tiers import OtherMedia, RecordStage, ScoringCascade
+from pipelines.service.history_thread import HistoryThread
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.timeline import Thumbnails
@@ -46,7 +47,6 @@ from vqmon.settings.sections import (
     WatchedStream,
 )
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.history.history import History
 from vqmon.transport.recovery.spool import HistoryWrite, Spool
 from vqmon.transport.secrets import read_secret
 
@@ -362,20 +362,27 @@ def state_file(settings: Settings, suffix: Literal["in-flight", "media", "spool"
     return (settings.daemon.state_folder or history.path.parent) / f"{name}.{suffix}"
 
 
-def open_spool(settings: Settings) -> Spool:
-    """The spool of the history of the settings; two histories may share a folder for states, but no spool."""
-    history = settings.history
-    return Spool(state_file(settings, "spool"), history=history.url or os.path.realpath(history.path))
+def open_spool(settings: Settings, *, identity: str = "") -> Spool:
+    """The spool of the history of the settings; two histories may share a folder for states, but no spool.
+
+    One with the same `identity` at another place keeps its spool; "" while it cannot be opened.
+    """
+    location = settings.history.url or os.path.realpath(settings.history.path)
+    return Spool(state_file(settings, "spool"), history=location, identity=identity)
 
 
 class _SeenSegments:
     """The keys of the segments that have an outcome, in the history or in what it could not take yet."""
 
-    def __init__(self, stored: Container[str], unwritten: Sequence[HistoryWrite]) -> None:
-        self._stored = stored
+    def __init__(self, thread: HistoryThread, unwritten: Sequence[HistoryWrite]) -> None:
+        self._thread = thread
+        self._stored: Container[str] | None = thread.history.seen_segments() if thread.is_open else None
         self._unwritten = {outcome.segment.key for write in unwritten for outcome in write.outcomes}
 
     def __contains__(self, segment_key: object) -> bool:
+        if self._stored is None:
+            # whoever asks waits until the history is open
+            self._stored = self._thread.history.seen_segments()
         return segment_key in self._unwritten or segment_key in self._stored
 
 
@@ -383,14 +390,15 @@ def open_sources(
     settings: Settings,
     *,
     fetcher: Fetcher,
-    history: History,
+    thread: HistoryThread,
     stop: asyncio.Event,
     unwritten: Sequence[HistoryWrite] = (),
 ) -> Sequence[tuple[str, PlaylistSource | FolderSource]]:
     """The id and the source of every stream, each going on where the history says that it stopped.
 
-    `unwritten` is what the history could not take yet: its cursors are newer. Streams that share an id are arms of an
-    experiment: the names of their renditions end with `@ARM`.
+    `unwritten` is what the history could not take yet: its cursors are newer. While the history is not open nothing
+    else is known, and a folder is not to be read. Streams that share an id are arms of an experiment: the names of
+    their renditions end with `@ARM`.
     """
     source = settings.source
     if source.kind == "folder":
@@ -401,7 +409,7 @@ def open_sources(
             stream_id=source.folder_stream_id,
             now=utc_now,
             stop=stop,
-            seen=_SeenSegments(history.seen_segments(), unwritten),
+            seen=_SeenSegments(thread, unwritten),
             settle_seconds=source.folder_settle_seconds,
         )
         return [(source.folder_stream_id, folder_source)]
@@ -417,7 +425,7 @@ def open_sources(
                 fetcher=fetcher,
                 now=utc_now,
                 stop=stop,
-                resume={**history.queries.cursors(stream.id), **cursors},
+                resume={**(thread.history.queries.cursors(stream.id) if thread.is_open else {}), **cursors},
                 renditions=stream.renditions,
                 start=source.start,
                 stale_after_seconds=source.stale_after_seconds,

@@ -91,11 +91,16 @@ def stored_outcomes(history: Path) -> list[Outcome]:
 
 
 def test_what_a_replaced_history_does_not_take_outlives_a_kill(tmp_path: Path) -> None:
-    """The next start writes it, in order, and does not observe it again."""
+    """The next start goes on behind it, while the history is still away; when it is back all is written, once."""
     playlist = write_vod(tmp_path / "vod", segments=12)
     history, spool = tmp_path / "vqmon.db", tmp_path / "other-disk" / "vqmon.db.spool"
     spool.parent.mkdir()
-    environment = {**os.environ, "VQMON_DAEMON__STATE_FOLDER": str(spool.parent), "VQMON_DECODE__WORKERS": "1"}
+    environment = {
+        **os.environ,
+        "VQMON_DAEMON__STATE_FOLDER": str(spool.parent),
+        "VQMON_DAEMON__IN_FLIGHT": "1",
+        "VQMON_DECODE__WORKERS": "1",
+    }
     requests: list[str] = []
     with serving(playlist.parent, on_request=requests.append) as origin:
         watch = [sys.executable, "-m", "vqmon", "watch", f"{origin}/vod.m3u8", "--history", str(history)]
@@ -104,24 +109,37 @@ def test_what_a_replaced_history_does_not_take_outlives_a_kill(tmp_path: Path) -
             daemon.stdout.readline()
             history.rename(tmp_path / "away.db")
             history.write_text("no history", encoding="utf-8")
-            while len(Spool(spool, history=str(history.resolve())).read()) < 2:
+            while len(spooled_outcomes(spool, history)) < 2:
                 time.sleep(0.02)
             daemon.kill()
             daemon.wait()
-        (tmp_path / "away.db").rename(history)
-        left = [
-            outcome.segment
-            for write in Spool(spool, history=str(history.resolve())).read()
-            for outcome in write.outcomes
-        ]
+        left = [outcome.segment for outcome in spooled_outcomes(spool, history)]
         requests.clear()
-        last = subprocess.run(watch, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        (tmp_path / "vqmon.toml").write_text(
+            f'[source]\nstreams = [{{ id = "vod", url = "{origin}/vod.m3u8" }}]\n[fetch]\nallow_http = true\n'
+            'allowed_hosts = ["127.0.0.1"]\nallowed_networks = ["127.0.0.0/8"]\n'
+            f"allowed_ports = [{origin.rpartition(':')[2]}]\n",
+            encoding="utf-8",
+        )
+        run = [sys.executable, "-m", "vqmon", "run"]
+        with subprocess.Popen(run, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as daemon:
+            while len(spooled_outcomes(spool, history)) <= len(left) and daemon.poll() is None:
+                time.sleep(0.02)
+            (tmp_path / "away.db").rename(history)
+            _, log = daemon.communicate(timeout=100)
 
-    assert last.returncode == 0, last.stderr
+    assert daemon.returncode == 0, log
+    assert "history.unopened" in log
+    assert "history.opened" in log
     assert len(left) >= 2
     assert not any(request.endswith(segment.url.rpartition("/")[2]) for segment in left for request in requests)
     assert stored_sequences(history, "vod") == list(range(12))
     assert not spool.exists()
+
+
+def spooled_outcomes(spool: Path, history: Path) -> list[Outcome]:
+    writes = Spool(spool, history=str(history.resolve())).read()
+    return [outcome for write in writes for outcome in write.outcomes]
 
 
 @pytest.mark.slow

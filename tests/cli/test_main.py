@@ -1,10 +1,15 @@
 """What the command says by its exit code, and what it makes of the shell that starts it."""
 
+import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from tests.media.clips import clip, x264
 from vqmon.cli.main import main
 from vqmon.transport.history.history import open_history
 
@@ -37,3 +42,23 @@ def test_child_processes_are_waited_for_where_the_shell_ignores_their_ends() -> 
         assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.parametrize("limit_mb", [600, 900])
+def test_too_little_memory_is_said_with_a_remedy(tmp_path: Path, limit_mb: int) -> None:
+    """Wherever the start of the scorers meets the limit: in numpy, in loading the graph, or in running it."""
+    (tmp_path / "clip.ts").write_bytes(clip(*x264(), size="96x54", seconds=1, rate="5", container="mpegts"))
+    limit = limit_mb * 1_000_000
+    run = subprocess.run(
+        [sys.executable, "-m", "vqmon", "score", "clip.ts"],
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode in (1, 2), run.stderr
+    assert "too little memory" in run.stderr
+    assert "MemoryMax of its unit" in run.stderr
+    assert "Traceback" not in run.stderr

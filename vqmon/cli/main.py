@@ -32,7 +32,7 @@ from vqmon.cli.kafka import publish, record, tail, topics
 from vqmon.cli.ladder import ladder
 from vqmon.cli.scorers import models, scorers
 from vqmon.core.types import Alert, Outcome
-from vqmon.errors import SettingsError, StoreError, VqmonError
+from vqmon.errors import MEMORY_REMEDY, SettingsError, StoreError, VqmonError
 from vqmon.settings.load import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class _Group(click.Group):
         except VqmonError as error:
             err.print(f"vqmon: {error}", style="red", markup=False, soft_wrap=True)
             ctx.exit(EXIT_STORE if isinstance(error, StoreError) else EXIT_USAGE)
+        except MemoryError as error:
+            text = f"vqmon: too little memory: {error or 'none is left'}; {MEMORY_REMEDY}"
+            err.print(text, style="red", markup=False, soft_wrap=True)
+            ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             err.print("vqmon: stopped")
             ctx.exit(130)
@@ -123,6 +127,7 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
     """
     from pipelines.daemon import one_host
     from pipelines.daemon.first_request import check_first_request
+    from pipelines.service.history_thread import open_history_thread
     from pipelines.service.wiring import settings_for_watch
 
     settings = settings_for_watch(open_settings(config), url, stream_id=stream, history=history)
@@ -130,7 +135,10 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
     err.print(
         f"history {settings.history.location} · pages: vqmon web --history {settings.history.location}", style="dim"
     )
-    asyncio.run(one_host.run(settings, for_seconds=for_seconds, on_publish=_print_published))
+    # somebody reads the terminal, and names another file at once when there is no history to write to
+    asyncio.run(
+        one_host.run(settings, for_seconds=for_seconds, on_publish=_print_published, open_thread=open_history_thread)
+    )
 
 
 @main.command()

@@ -107,7 +107,7 @@ METRICS: Mapping[MetricName, Metric] = {
     "vqmon.overloaded": Metric(
         kind="gauge",
         unit="1",
-        description="1 while the daemon cannot keep up with live streams and this is `short` (fetch, decode, score, "
+        description="1 while the daemon cannot keep up with its streams and this is `short` (fetch, decode, score, "
         "history), else 0",
         labels=("short",),
     ),

@@ -168,9 +168,10 @@ def _check_history(settings: Settings) -> str:
             history.check()
             counts = history.queries.counts()
             alerts = history.queries.alerts(open_only=True, stream_id=OWN_STREAM)
+            identity = history.queries.identity()
     except NoHistoryError:
         return f"{location} is reachable and has no tables yet; the first run creates them"
-    spool = open_spool(settings)
+    spool = open_spool(settings, identity=identity)
     left = sum(len(write.outcomes) for write in spool.read())
     waiting = f"; {plural(left, 'outcome')} in {spool.path} that it has not taken yet" if left else ""
     about_vqmon = waiting + "".join(f"; since {alert.opened_at:%F %H:%M} UTC {alert.summary}" for alert in alerts)

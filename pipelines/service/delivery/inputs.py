@@ -115,19 +115,22 @@ class InputDecider:
 async def open_input_decider(
     settings: Settings, thread: HistoryThread, *, meters: Meters
 ) -> AsyncIterator[InputDecider | None]:
-    """Decide about inputs while the context lasts; None when the settings name no hook."""
+    """Decide about inputs while the context lasts; None when the settings name no hook.
+
+    A history that is not open yet tells of no earlier decision.
+    """
     inputs = settings.inputs
     if not inputs.hooks:
         yield None
         return
     judge = InputJudge(
         [hook.rule(name) for name, hook in inputs.hooks.items()],
-        last=[record.decision for record in thread.history.decisions.last_of_streams()],
+        last=[record.decision for record in thread.history.decisions.last_of_streams()] if thread.is_open else [],
     )
     recorder = _DecisionRecorder(thread)
     async with open_input_client(settings) as client, NamedTasks() as tasks:
         hooks = open_input_hooks(settings, client, meters=meters, record=recorder.add)
-        for left in thread.history.decisions.waiting():
+        for left in thread.history.decisions.waiting() if thread.is_open else ():
             # of an earlier run; a hook gives up what has expired
             if (found := next((hook for hook in hooks if hook.name == left.decision.hook), None)) is not None:
                 is_dry_run = inputs.hooks[found.name].dry_run

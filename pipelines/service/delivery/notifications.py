@@ -69,7 +69,10 @@ class HistoryOutbox:
 
     async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
         """Return the queued alerts that changed after this number, and those that wait for the history."""
-        read = partial(self._thread.history.outbox.queued_alerts, after=after)
+
+        def read() -> Sequence[QueuedAlert]:
+            return self._thread.history.outbox.queued_alerts(after=after)
+
         if self._waiting is None:
             return await self._thread.run(read)
         waiting = self._waiting.take_alerts()

@@ -35,7 +35,7 @@ async def test_a_marker_is_written_beside_a_daemon_and_taken_up(tmp_path: Path) 
     assert "2 s" in await record_deployment(settings, early)
     with open_history_thread(path, mode="write") as thread:
         judge = Judge(())
-        with follow_markers(thread, judge):
+        with follow_markers(thread, judge.add_marker):
             assert list(judge.states()) == [early.key]
             await record_deployment(settings, MARKER)
             await record_deployment(settings, MARKER)

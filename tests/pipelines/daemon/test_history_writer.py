@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import timedelta
@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.daemon.history_writer import HistoryWriter
+from pipelines.daemon.history_writer import HistoryWriter, JudgeAgain
+from pipelines.daemon.judge_again import StoredProgress
 from pipelines.service.delivery.notifications import HistoryOutbox
-from pipelines.service.history_thread import HistoryThread, open_history_thread
+from pipelines.service.history_thread import HistoryThread, open_history_thread, start_history_thread
 from tests import factories
 from tests.factories import START
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.errors import StoreError
+from vqmon.errors import StoreError, StoreRefusedError
 from vqmon.retry import Backoff
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
@@ -33,7 +34,14 @@ OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(
 class Writing:
     """A writer over a real history file."""
 
-    def __init__(self, thread: HistoryThread, *, max_waiting_bytes: int, spool: Spool) -> None:
+    def __init__(
+        self,
+        thread: HistoryThread,
+        *,
+        spool: Spool,
+        max_waiting_bytes: int = 10_000_000,
+        judge_again: JudgeAgain = lambda writes, progress: writes,
+    ) -> None:
         self.thread = thread
         self.progress = ProgressTracker(lambda: 0.0)
         self.writer = HistoryWriter(
@@ -44,6 +52,7 @@ class Writing:
             backoff=Backoff(first_seconds=0.01, last_seconds=0.02),
             spool=spool,
             unwritten=spool.read(),
+            judge_again=judge_again,
         )
 
     async def write(self, *sequences: int) -> None:
@@ -168,6 +177,98 @@ async def test_a_history_that_was_replaced_is_written_to(path: Path, tmp_path: P
         await until(lambda: not daemon.writer.is_degraded)
         assert daemon.stored == [0, 2, 3]
     assert on_disk(path) == [0, 2, 3]
+
+
+def make_damaged(path: Path) -> None:
+    path.write_bytes(b"no SQLite file " * 1000)
+
+
+def make_folder_missing(path: Path) -> None:
+    path.parent.rmdir()
+
+
+def remove(path: Path) -> None:
+    """What is at fault goes, and its folder is there."""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("spoil", [make_damaged, make_folder_missing])
+async def test_a_history_that_cannot_be_opened_is_waited_for(
+    tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Alerts are delivered meanwhile; what was judged without it is judged again when it opens, in its order."""
+    path = tmp_path / "disk" / "vqmon.db"
+    path.parent.mkdir()
+    spoil(path)
+    with start_history_thread(path, mode="write") as thread:
+        seen: list[list[int]] = []
+
+        def judge_again(writes: Sequence[HistoryWrite], progress: StoredProgress) -> Sequence[HistoryWrite]:
+            assert all(write.is_provisional for write in writes)
+            seen.append([outcome.segment.sequence for write in writes for outcome in write.outcomes])
+            return [replace(write, is_provisional=False) for write in writes]
+
+        subject = Writing(thread, spool=Spool(tmp_path / "spool"), judge_again=judge_again)
+        outbox = HistoryOutbox(thread, waiting=subject.writer)
+        async with subject.writer.retrying():
+            assert subject.writer.is_degraded
+            assert subject.progress.problem.startswith("the history cannot be opened: ")
+            await subject.write(0, 1)
+            await subject.writer.write(HistoryWrite(alerts=[ALERT], queued_at=START))
+            assert [queued.alert for queued in await outbox.queued_alerts(after=0)] == [ALERT]
+            assert [write.is_provisional for write in Spool(tmp_path / "spool").read()] == [True] * 3
+            remove(path)
+            await until(lambda: not subject.writer.is_degraded)
+            await subject.write(2)
+            assert subject.stored == [0, 1, 2]
+            assert [alert.id for alert in thread.history.queries.alerts()] == [ALERT.id]
+            assert subject.progress.problem == ""
+    assert seen == [[0, 1]]
+    assert [record.getMessage() for record in caplog.records].count("history.unopened") == 1
+    with start_history_thread(path, mode="write") as thread:
+        # its lock was given back
+        assert thread.is_open
+
+
+def test_a_history_that_is_not_ours_ends_the_start(path: Path, tmp_path: Path) -> None:
+    """Waiting would not help: the file is of another program, or another vqmon writes it."""
+    with (
+        open_history(path, mode="write"),
+        pytest.raises(StoreRefusedError, match="another vqmon writes"),
+        start_history_thread(path, mode="write"),
+    ):
+        pass
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE bookmarks (address)")
+    with (
+        pytest.raises(StoreRefusedError, match="not a history of vqmon"),
+        start_history_thread(tmp_path / "other.db", mode="write"),
+    ):
+        pass
+
+
+async def test_no_write_is_left_out_when_the_history_opens_while_one_waits_for_room(path: Path, tmp_path: Path) -> None:
+    """It was judged by the first judge, and is judged again with those that wait."""
+    make_damaged(path)
+    with start_history_thread(path, mode="write") as thread:
+        counts: list[int] = []
+
+        def judge_again(writes: Sequence[HistoryWrite], progress: StoredProgress) -> Sequence[HistoryWrite]:
+            counts.append(len(writes))
+            return [replace(write, is_provisional=False) for write in writes]
+
+        subject = Writing(thread, spool=Spool(tmp_path / "spool"), max_waiting_bytes=40_000, judge_again=judge_again)
+        async with subject.writer.retrying():
+            await subject.write(0, 1)
+            third = asyncio.ensure_future(subject.write(2))
+            await asyncio.sleep(0.02)
+            assert not third.done()
+            remove(path)
+            await third
+            await until(lambda: not subject.writer.is_degraded)
+            assert subject.stored == [0, 1, 2]
+    assert counts == [3]
 
 
 def test_a_damaged_history_is_refused_at_the_start_with_a_remedy(path: Path) -> None:

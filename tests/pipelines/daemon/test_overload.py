@@ -1,6 +1,6 @@
 """The alert about vqmon itself: when it opens and resolves, what it says is short, and where it is said."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -91,6 +91,16 @@ def test_the_alert_names_the_stage_that_takes_longest(stages: dict[str, float], 
     (alert,) = monitoring.run(30, passed=1)
     assert alert.evidence.reading == f"{short} is short"
     assert f"{short} is short; 5 segments were passed" in alert.summary
+
+
+def test_an_alert_of_an_earlier_run_that_is_found_late_is_gone_on_with_or_resolves() -> None:
+    """Its history could not be opened at the start."""
+    monitoring, later = Monitoring(), Monitoring()
+    (own,) = monitoring.run(30, passed=1)
+    later.monitor.take_over(own)
+    assert [(alert.id, alert.state) for alert in later.run(70)] == [(own.id, "resolved")]
+    monitoring.monitor.take_over(replace(own, id="e" * 32))
+    assert [(alert.id, alert.state) for alert in monitoring.run(10, passed=1)] == [("e" * 32, "resolved")]
 
 
 def test_an_alert_of_an_earlier_run_resolves_when_this_one_keeps_up() -> None:

@@ -155,6 +155,37 @@ def test_states_that_cannot_be_read_can_be_left_out() -> None:
     assert readable_states({**good, **bad}, partition=0) == good
 
 
+async def test_an_overload_of_the_worker_is_an_alert_that_outlives_it() -> None:
+    """Opened with the next record, and resolved by whoever has the partition when its worker keeps up."""
+    stored: dict[str, bytes] = {}
+    text = "vqmon cannot keep up, decode is short"
+
+    async def judge(number: int, overload: str) -> list[Alert]:
+        judge = PartitionJudge(
+            0, IDENTITY, rules=(), stored=stored, rejected_limit=0.9, overload=lambda partition: overload
+        )
+        key, value = encode_segment(segment(number), source="test")
+        record = Record(0, number, key, value, (), 0)
+        observed = await observe_record(record, observe_at_once, IDENTITY, now=lambda: START)
+        judged = judge.judge_records([observed])
+        for written in judged.records:
+            if written.topic == NAMES.state and written.key == b"overload":
+                stored.pop("overload", None)
+                stored.update({} if written.value is None else {"overload": written.value})
+        assert sum(written.topic == NAMES.alerts for written in judged.records) == len(judged.alerts)
+        return list(judged.alerts)
+
+    assert await judge(0, "") == []
+    (opened,) = await judge(1, text)
+    assert (opened.rule, opened.state, opened.summary) == ("overloaded", "open", text)
+    assert opened.stream_id == NAMES.segments
+    assert await judge(2, text) == []
+    assert readable_states(stored, partition=0) == stored
+    (resolved,) = await judge(3, "")
+    assert (resolved.id, resolved.state) == (opened.id, "resolved")
+    assert await judge(4, "") == []
+
+
 async def test_a_segment_that_is_announced_twice_gets_one_verdict() -> None:
     """Also after a restart; another segment of the same sequence, or one that had no score, is no duplicate."""
     fleet = MemoryFleet(partitions=1)

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.fleet.membership import SILENT_SECONDS
-from pipelines.fleet.monitoring import MembershipMonitor, PartitionLag, measure_lag
+from pipelines.fleet.monitoring import LagTrend, MembershipMonitor, PartitionLag, measure_lag
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.types import Segment
+from vqmon.telemetry.bottleneck import Bottleneck
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters, MetricName
 from vqmon.transport.kafka.in_memory import MemoryLagReader
@@ -78,12 +79,77 @@ class Monitored:
     def __init__(self, **members: StandInMember) -> None:
         self.progress = ProgressTracker(lambda: 0.0)
         self.meters = GaugeMeters()
-        self.monitor = MembershipMonitor(self.progress, self.meters, stalled_seconds=60.0)
+        self.seconds = 0.0
+        self.bottleneck = Bottleneck(lambda: self.seconds)
+        self.monitor = MembershipMonitor(
+            self.progress,
+            self.meters,
+            stalled_seconds=60.0,
+            trend=LagTrend(slots=2, monotonic=lambda: self.seconds),
+            bottleneck=self.bottleneck,
+            segments_topic="in",
+        )
         for topic, member in members.items():
             self.follow(topic, member)
 
     def follow(self, topic: str, member: StandInMember) -> None:
         self.monitor.follow(topic, member)  # type: ignore[arg-type]
+
+
+def overloads(lags: Iterable[float], *, in_flight: int = 2) -> list[bool]:
+    """Whether a worker with two places is overloaded, second by second."""
+    seconds = [0.0]
+    trend, answers = LagTrend(slots=2, monotonic=lambda: seconds[0]), []
+    for lag in lags:
+        seconds[0] += 1.0
+        trend.record(lag, in_flight=in_flight)
+        answers.append(trend.is_overloaded)
+    return answers
+
+
+def test_a_lag_that_grows_while_the_worker_is_at_its_limit_is_an_overload() -> None:
+    """Not at the first minute above a minute, and until a minute after the last growth."""
+    answers = overloads([50 + number for number in range(100)])
+    assert answers.index(True) == 60
+    assert answers[60:] == [True] * 40
+    answers = overloads([*(100 + number for number in range(90)), *(190 - number for number in range(190))])
+    assert not any(answers[90 + 31 + 60 :])
+
+
+@pytest.mark.parametrize(
+    ("lags", "in_flight"),
+    [
+        # a backlog that becomes smaller, as after a stop
+        ([900.0 - number for number in range(200)], 2),
+        # young records
+        ([number / 10 for number in range(200)], 2),
+        # an origin is waited for, and places are free
+        ([float(number) for number in range(300)], 1),
+    ],
+)
+def test_other_lags_are_none(lags: list[float], in_flight: int) -> None:
+    """They say nothing about the machine."""
+    assert not any(overloads(lags, in_flight=in_flight))
+
+
+def test_an_overload_is_said_by_the_probe_and_by_one_partition() -> None:
+    """With what is short, and what to do."""
+    monitored = Monitored(**{"in": StandInMember(OPENING, worker(2), worker(3))})
+    tickets = [monitored.progress.begin() for _ in range(2)]
+    for second in range(90):
+        monitored.seconds = float(second)
+        monitored.bottleneck.record_stage("score", 3.0)
+        monitored.monitor._lags["in"] = [PartitionLag(partition=2, records=9, seconds=100.0 + second)]
+        monitored.monitor.update()
+    warning = monitored.progress.warning
+    assert warning.startswith("vqmon cannot keep up, score is short; the oldest segment waits for 189 s in Kafka")
+    assert [monitored.monitor.overload_of(partition) for partition in (2, 3, 4)] == [warning, "", ""]
+    assert monitored.meters.gauges["vqmon.overloaded", "score"] == 1.0
+    for ticket in tickets:
+        monitored.progress.end(ticket)
+    monitored.seconds += 61.0
+    monitored.monitor.update()
+    assert (monitored.progress.warning, monitored.monitor.overload_of(2)) == ("", "")
 
 
 def test_before_the_first_membership_nothing_is_reported() -> None:

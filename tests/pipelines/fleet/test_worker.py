@@ -1,9 +1,10 @@
 """What the watchdog of a worker watches."""
 
-from pipelines.fleet.monitoring import MembershipMonitor
+from pipelines.fleet.monitoring import LagTrend, MembershipMonitor
 from pipelines.fleet.worker import _MAX_LOOP_SECONDS, _MAX_WORK_SECONDS, _watchdog
 from pipelines.service.lifecycle import Service
 from tests.pipelines.fleet.test_monitoring import GaugeMeters, StandInMember
+from vqmon.telemetry.bottleneck import Bottleneck
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.watchdog import Heartbeat
 
@@ -13,7 +14,14 @@ def test_the_watchdog_limits_the_loop_the_polling_and_the_work() -> None:
     meters, seconds = GaugeMeters(), [100.0]
     progress = ProgressTracker(lambda: seconds[0])
     heartbeat = Heartbeat(lambda: seconds[0])
-    monitor = MembershipMonitor(progress, meters, stalled_seconds=60.0)
+    monitor = MembershipMonitor(
+        progress,
+        meters,
+        stalled_seconds=60.0,
+        trend=LagTrend(slots=1),
+        bottleneck=Bottleneck(lambda: 0.0),
+        segments_topic="in",
+    )
     monitor.follow("segments", StandInMember(stuck=2.0))  # type: ignore[arg-type]
     progress.begin()
     seconds[0] += 5.0

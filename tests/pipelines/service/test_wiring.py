@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.service import wiring
+from pipelines.service.history_thread import open_history_thread
 from tests import factories
 from vqmon.errors import StoreError
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import DecodeSettings, SourceSettings, WatchedStream
 from vqmon.testing import make_segment
-from vqmon.transport.history.history import open_history
-from vqmon.transport.recovery.spool import HistoryWrite
+from vqmon.transport.recovery.spool import HistoryWrite, Spool
 
 
 def test_score_has_a_long_decode_deadline_by_default() -> None:
@@ -38,9 +38,9 @@ def test_streams_with_one_id_are_arms_whose_segments_pair(tmp_path: Path) -> Non
     film = {"id": "film", "url": "https://cdn.example/{arm}.m3u8", "reference": "https://o.example/{rendition}/{name}"}
     streams = [WatchedStream.model_validate(film | {"labels": {"arm": arm}}) for arm in ("v1", "v2")]
     settings = Settings(source=SourceSettings(streams=tuple(streams)))
-    with open_history(tmp_path / "history.db", "write") as history:
+    with open_history_thread(tmp_path / "history.db", mode="write") as thread:
         fetcher = Fetcher(wiring.fetch_policy(settings))
-        sources = wiring.open_sources(settings, fetcher=fetcher, history=history, stop=asyncio.Event())
+        sources = wiring.open_sources(settings, fetcher=fetcher, thread=thread, stop=asyncio.Event())
     assert [id for id, _ in sources] == ["film", "film"]
     segment = make_segment(7, stream="film", rendition="720p@v2")
     reference = streams[1].reference_of(segment)
@@ -58,13 +58,20 @@ def test_the_folder_of_a_folder_source_may_be_read(tmp_path: Path) -> None:
 
 
 def test_histories_of_one_name_do_not_take_each_others_spool(tmp_path: Path) -> None:
-    """Two daemons whose files have one name may have one folder for states."""
+    """Two daemons whose files have one name may have one folder for states; a file that was moved keeps its spool."""
 
-    def settings(folder: str) -> Settings:
-        daemon = {"state_folder": str(tmp_path)}
-        return Settings.model_validate({"daemon": daemon, "history": {"path": str(tmp_path / folder / "vqmon.db")}})
+    def open_spool(folder: str) -> Spool:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = tmp_path / folder / "vqmon.db"
+        settings = Settings.model_validate({"daemon": {"state_folder": tmp_path}, "history": {"path": path}})
+        with open_history_thread(path, mode="write") as thread:
+            return wiring.open_spool(settings, identity=thread.history.queries.identity())
 
-    wiring.open_spool(settings("one")).append(HistoryWrite(outcomes=[factories.event()]))
-    assert len(wiring.open_spool(settings("one")).read()) == 1
+    open_spool("one").append(HistoryWrite(outcomes=[factories.event()]))
+    assert len(open_spool("one").read()) == 1
     with pytest.raises(StoreError, match=r"vqmon\.db\.spool: holds what belongs to another history"):
-        wiring.open_spool(settings("two")).read()
+        open_spool("two").read()
+    (tmp_path / "one" / "vqmon.db").rename(tmp_path / "two" / "vqmon.db")
+    assert len(open_spool("two").read()) == 1
+    # and what is at the place of the history that it was made for takes it, such as a sound one for a damaged one
+    assert len(open_spool("one").read()) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vqmon.errors import ScoreError, ScorerError
+from vqmon.errors import MEMORY_REMEDY, ScoreError, ScorerError
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, golden_frames
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 from vqmon.scoring.runtime.graph import Array, Placement, Session, check_ports, to_score_error
@@ -91,7 +91,7 @@ class FrameEngine:
         try:
             return self.run(pixels)
         except ScoreError as error:
-            raise self._error(f"self-test failed: {error.detail}") from error
+            raise self._error(_self_test_problem(error)) from error
         except ValueError as error:
             raise self._error(f"does not give one value per picture: {error}") from error
 
@@ -151,7 +151,7 @@ class GraphEngine:
         try:
             return self.run(*rows)
         except ScoreError as error:
-            raise ScorerError(f"{self._model.where}: self-test failed: {error.detail}") from error
+            raise ScorerError(f"{self._model.where}: {_self_test_problem(error)}") from error
 
     def set_golden_output(self, inputs: tuple[Array, ...], output: Array) -> None:
         """Store an output that passed the self-test; a fallback on the CPU must give it too."""
@@ -195,3 +195,8 @@ def _open_session(
         session = open_cpu_fallback(model, name=name, placement=placement, reason=fallback_reason)
         return session, fallback_reason
     return open_session(model, name=name, placement=placement)
+
+
+def _self_test_problem(error: ScoreError) -> str:
+    remedy = f"; there is too little memory: {MEMORY_REMEDY}" if error.reason == "out_of_memory" else ""
+    return f"self-test failed: {error.detail}{remedy}"

@@ -74,11 +74,15 @@ class Session(Protocol):
 
 def to_score_error(error: Exception, scorer: str, device: str) -> ScoreError:
     """Translate an error of a run; `out_of_memory` is recognised by the message, as runtimes have no type for it."""
-    message = str(error).lower()
-    is_out_of_memory = isinstance(error, MemoryError) or any(text in message for text in _OUT_OF_MEMORY_TEXTS)
     return ScoreError(
-        "out_of_memory" if is_out_of_memory else "scorer_failed", f"{scorer} on {device}: {first_line(error)}"
+        "out_of_memory" if is_out_of_memory(error) else "scorer_failed", f"{scorer} on {device}: {first_line(error)}"
     )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of a runtime says that there was too little memory, of the machine or of the device."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in message for text in _OUT_OF_MEMORY_TEXTS)
 
 
 def first_line(error: Exception) -> str:

@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 
-from vqmon.errors import ScorerError
-from vqmon.scoring.runtime.graph import Array, Device, Placement, Port, Session, first_line, to_score_error
+from vqmon.errors import MEMORY_REMEDY, ScorerError
+from vqmon.scoring.runtime.graph import (
+    Array,
+    Device,
+    Placement,
+    Port,
+    Session,
+    first_line,
+    is_out_of_memory,
+    to_score_error,
+)
 from vqmon.scoring.runtime.verified_model import VerifiedModel
 from vqmon.telemetry.logs import log_event
 
@@ -154,6 +163,8 @@ def _create_session(model: VerifiedModel, device: str, placement: Placement) -> 
         session = ort.InferenceSession(model.graph_bytes, options, providers=providers, enable_fallback=0)
     except Exception as error:
         hint = _NO_CUDA if device == "cuda" else "export it again"
+        if device == "cpu" and is_out_of_memory(error):
+            hint = f"there is too little memory: {MEMORY_REMEDY}"
         raise ScorerError(f"{model.where}: cannot be loaded on {provider}: {first_line(error)}; {hint}") from error
     # Where CUDA cannot start, onnxruntime may open a CPU session without an error.
     if provider not in session.get_providers():

@@ -57,8 +57,9 @@ def open_history(
 
     What `publish` returned from survives the end of the process at any moment; what it did not is not stored. Only one
     `write` has a history open at a time; any number of `record` may, in a PostgreSQL database. `annotate` goes beside a
-    writer, for markers, ends and decisions alone. Raises SettingsError when there is none to read; StoreError when the
-    file is not a history, was written by a newer vqmon, or has another writer.
+    writer, for markers, ends and decisions alone. Raises SettingsError when there is none to read; StoreRefusedError
+    when the file is not a history, was written by a newer vqmon, or has another writer; StoreError when it cannot be
+    opened.
     """
     if isinstance(location, Path) and mode == "read":
         check_readable(location)

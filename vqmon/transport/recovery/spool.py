@@ -77,6 +77,8 @@ class HistoryWrite:
     # by event id
     thumbnails: Mapping[str, Thumbnails] = field(default_factory=dict)
     queued_at: datetime | None = None
+    # judged without what the history holds, as it could not be opened; to be judged again before it is written
+    is_provisional: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -88,13 +90,15 @@ class HistoryWrite:
 class Spool:
     """An append-only file of writes, each with its length and a checksum, flushed to the disk before `append` returns.
 
-    `history` tells which history they are for; those for another one are refused. Whoever appends or clears must be
-    within `held`; others may read. Safe to use from several threads. Errors are StoreErrors.
+    `history` tells where the history is that they are for, and `identity` which one it is, as its database says; ""
+    while that is not known. Those for a history that is neither are refused. Whoever appends or clears must be within
+    `held`; others may read. Safe to use from several threads. Errors are StoreErrors.
     """
 
-    def __init__(self, path: Path, *, history: str = "") -> None:
+    def __init__(self, path: Path, *, history: str = "", identity: str = "") -> None:
         self._path = path
         self._history = history
+        self._identity = identity
         self._handle = -1
         # a call that was cancelled goes on in its thread, beside the next one
         self._lock = threading.Lock()
@@ -147,7 +151,8 @@ class Spool:
         if not records:
             return []
         owner, *writes = records
-        if owner.decode(errors="replace") != self._history:
+        location, _, identity = owner.decode(errors="replace").partition("\n")
+        if location != self._history and not (self._identity and identity == self._identity):
             raise self._refused("holds what belongs to another history; start vqmon once with that one")
         try:
             return [_decode(record) for record in writes]
@@ -161,7 +166,7 @@ class Spool:
             try:
                 if self._handle < 0:
                     self._open()
-                data = record if self.size_bytes else _MAGIC + _framed(self._history.encode()) + record
+                data = record if self.size_bytes else _MAGIC + _framed(self._owner) + record
                 try:
                     _write_all(self._handle, data, self.size_bytes)
                     os.fdatasync(self._handle)
@@ -171,6 +176,10 @@ class Spool:
             except OSError as error:
                 raise StoreError(f"{self._path}: cannot be written: {error.strerror}") from error
             self.size_bytes += len(data)
+
+    @property
+    def _owner(self) -> bytes:
+        return f"{self._history}\n{self._identity}".encode()
 
     def clear(self) -> None:
         """Empty and remove the file, when the history has taken everything."""
@@ -277,6 +286,7 @@ def _encode(write: HistoryWrite) -> bytes:
             for event_id, thumbnails in write.thumbnails.items()
         },
         "queued_at": None if write.queued_at is None else write.queued_at.isoformat(),
+        "provisional": write.is_provisional,
     }
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
 
@@ -299,6 +309,8 @@ def _decode(record: bytes) -> HistoryWrite:
             for event_id, thumbnails in document["thumbnails"].items()
         },
         queued_at=None if document["queued_at"] is None else datetime.fromisoformat(document["queued_at"]),
+        # absent in older spools
+        is_provisional=document.get("provisional", False),
     )
 
 

@@ -69,6 +69,17 @@ def test_an_end_is_said_again_for_a_while() -> None:
     assert next_action(over, "pager", kind="state", is_held=False, now=NOW + RESOLVED_REPEAT) == "done"
 
 
+def test_the_end_of_one_that_opened_without_knowing_of_the_open_one_does_not_end_that() -> None:
+    """As it was opened while the history that holds the first could not be read."""
+    stored = notice(notified="open", queued_at=NOW - timedelta(minutes=2))
+    unknowing = notice(replace(OVER, id="b" * 32), notified="open")
+    for order in ([stored, unknowing], [unknowing, stored]):
+        assert next_actions(order, "pager", kind="state", held_alert_ids=(), now=NOW) == {
+            "a" * 32: "open",
+            "b" * 32: "done",
+        }
+
+
 def test_the_end_of_an_earlier_alert_does_not_end_the_one_that_is_open_now() -> None:
     """Both have the same labels in a target of states: only the later one is spoken of; changes are told of both."""
     earlier = notice(OVER, notified="open", queued_at=NOW - timedelta(minutes=2))

@@ -80,7 +80,8 @@ def next_actions(
     """What to send next to a receiver, by alert id; `held_alert_ids` are those in a maintenance window.
 
     A receiver of states identifies an alert by its labels, which two alerts of one rule and series share. So only the
-    later one is sent; otherwise the repeated end of the earlier one would end it too.
+    later one is sent; otherwise the repeated end of the earlier one would end it too. One that is open wins over one
+    that was opened later without knowing of it, and is over.
     """
     actions: dict[str, DeliveryAction] = {}
     latest: dict[tuple[str, str], str] = {}
@@ -89,6 +90,9 @@ def next_actions(
         actions[alert_id] = next_action(notice, receiver, kind=kind, is_held=alert_id in held_alert_ids, now=now)
         if kind == "state" and actions[alert_id] in ("open", "resolved"):
             earlier = latest.get(notice.rule_and_series)
+            if earlier is not None and (actions[earlier], actions[alert_id]) == ("open", "resolved"):
+                actions[alert_id] = "done"
+                continue
             if earlier is not None:
                 actions[earlier] = "done"
             latest[notice.rule_and_series] = alert_id

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql as quoting
 from psycopg.conninfo import conninfo_to_dict
 
-from vqmon.errors import NoHistoryError, SettingsError, StoreError, StoreUnreachableError
+from vqmon.errors import NoHistoryError, SettingsError, StoreError, StoreRefusedError, StoreUnreachableError
 from vqmon.transport.history.backends import schema as tables
 from vqmon.transport.history.backends.base import OpenMode, StatementResult
 from vqmon.transport.history.backends.location import PostgresAddress
@@ -148,7 +148,7 @@ class PostgresDatabase:
             connection.close()
             if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                 message = f"another vqmon writes {self._name}; stop it, or name another database"
-                raise StoreError(message) from error.__cause__
+                raise StoreRefusedError(message) from error.__cause__
             raise
         return connection
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from vqmon.errors import StoreError
+from vqmon.errors import StoreRefusedError
 
 APPLICATION_ID = 0x76716D6E
 """Tells a history from other SQLite files ("vqmn")."""
@@ -214,9 +214,9 @@ _POSTGRES_TYPES = {
 
 
 def check_version(version: int, name: str) -> None:
-    """Raise StoreError for the tables of a newer vqmon."""
+    """Raise StoreRefusedError for the tables of a newer vqmon."""
     if version > VERSION:
-        raise StoreError(
+        raise StoreRefusedError(
             f"{name}: was written by a newer vqmon (tables {version}, this vqmon has {VERSION}); "
             "upgrade vqmon, or name another history"
         )

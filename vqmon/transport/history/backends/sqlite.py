@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from vqmon.errors import NoHistoryError, StoreError
+from vqmon.errors import NoHistoryError, StoreError, StoreRefusedError
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.backends import schema
 from vqmon.transport.history.backends.base import OpenMode, StatementResult
@@ -25,6 +25,7 @@ _BUSY_TIMEOUT_SECONDS = 5.0
 _PAGE_BYTES = 8192
 """An event that is written alone takes 1.5 kB; larger pages waste less space on such rows."""
 
+_MAGIC = b"SQLite format 3\0"
 _CACHE_KIB = 65_536
 _CHECKPOINT_SECONDS = 5.0
 """Interval of the checkpoint thread of a busy writer, so that no transaction waits for the disk."""
@@ -38,7 +39,7 @@ _CHECKPOINT_THREAD_COMMITS = 100
 
 @contextmanager
 def hold_writer_lock(path: Path) -> Iterator[None]:
-    """Hold the lock `PATH.lock`, which the end of the process frees too; StoreError when another process holds it."""
+    """Hold the lock `PATH.lock`, which the end of the process frees too; StoreRefusedError when another one has it."""
     if not path.absolute().parent.is_dir():
         raise StoreError(f"{path}: the folder does not exist; create it or name another file")
     lock = sidecar_file(path, ".lock")
@@ -52,7 +53,7 @@ def hold_writer_lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreError(f"another vqmon writes {path}; stop it, or name another file") from error
+            raise StoreRefusedError(f"another vqmon writes {path}; stop it, or name another file") from error
         except OSError as error:
             raise StoreError(f"{lock}: cannot be locked: {error.strerror}") from error
         yield
@@ -197,6 +198,7 @@ class SqliteDatabase:
     def reopen(self) -> None:
         """Write to the file of this name, whatever became of it: one that was deleted is restored from what is open."""
         with self._translated_errors():
+            self._check_header()
             if not self.path.exists():
                 self._restore()
             elif self._file != _file_identity(self.path):
@@ -227,6 +229,16 @@ class SqliteDatabase:
             self._connection().backup(target)
         copy.rename(self.path)
         log.warning(**log_event("history.restored", path=self.path))
+
+    def _check_header(self) -> None:
+        """Raise StoreError for a file that SQLite would refuse, before it removes the log of the right one."""
+        try:
+            with self.path.open("rb") as file:
+                header = file.read(len(_MAGIC))
+        except FileNotFoundError:
+            return
+        if header and header != _MAGIC:
+            raise StoreError(f"{self.path}: file is not a database; put the history, or a backup of it, in its place")
 
     def _check_file(self) -> None:
         """Raise StoreError when the file that is open is not the one of this name any more."""
@@ -297,11 +309,13 @@ class SqliteDatabase:
 
     def _prepare(self) -> None:
         """Check that the file is a history of this version; a writer creates or upgrades the tables."""
+        with self._translated_errors():
+            self._check_header()
         version = self.query("PRAGMA user_version")[0][0]
         application = self.query("PRAGMA application_id")[0][0]
         is_empty = not self.query("SELECT 1 FROM sqlite_master LIMIT 1")
         if application != schema.APPLICATION_ID and not is_empty:
-            raise StoreError(f"{self.path}: is an SQLite file, but not a history of vqmon; name another file")
+            raise StoreRefusedError(f"{self.path}: is an SQLite file, but not a history of vqmon; name another file")
         schema.check_version(version, str(self.path))
         if self._is_reader:
             if version < schema.VERSION:
