@@ -34,6 +34,7 @@ USERS: dict[str, Role] = {
     "vqmon-worker": "vqmon run",
     "vqmon-record": "vqmon record",
     "vqmon-notify": "vqmon notify",
+    "vqmon-switch-inputs": "vqmon switch-inputs",
     "vqmon-tail": "vqmon tail",
     "vqmon-publish": "vqmon publish, end, deploy, packagers",
 }

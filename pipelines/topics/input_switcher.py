@@ -13,6 +13,7 @@ from vqmon.errors import BrokerError, SettingsError
 from vqmon.flow import wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
+from vqmon.transport.history.history import open_history
 from vqmon.transport.kafka.reader import open_topic_consumer
 
 log = logging.getLogger("vqmon.act")
@@ -31,6 +32,9 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
     if settings.source.kind != "kafka":
         raise SettingsError('inputs: for source.kind = "kafka" only; on one host `vqmon run` decides about inputs')
     quiet_client_log()
+    with open_history(settings.history.location, mode="read"):
+        # raises when the recorder has not made it yet
+        pass
     async with AsyncExitStack() as stack:
         service = stack.enter_context(open_service(settings.daemon))
         thread = stack.enter_context(open_history_thread(settings.history.location, mode="annotate"))

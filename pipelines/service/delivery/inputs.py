@@ -100,8 +100,9 @@ class InputDecider:
 
     def consider(self, outcomes: Sequence[Outcome]) -> None:
         """Judge what was just published, and return at once; segments of a backfill or an archive are passed over."""
-        now = utc_now()
         for outcome in outcomes:
+            # each has a time of its own: the log is in the order of the decisions
+            now = utc_now()
             if now - outcome.segment.ends_at > self._max_age:
                 continue
             for decision in self._judge.judge(outcome, now=now):

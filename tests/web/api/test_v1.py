@@ -2,6 +2,7 @@
 
 import httpx
 
+from tests.transport.history.deliveries.test_decision_log import records as decision_records
 from tests.web.api.json_client import every, get
 from tests.web.stored_history import StoredHistory
 
@@ -28,3 +29,15 @@ async def test_filters_narrow_the_lists(client: httpx.AsyncClient) -> None:
     assert len(resolved) == 1
     within = "since=2026-11-20T14:29:00Z&until=2026-11-20T14:29:20+00:00"
     assert len((await get(client, f"/outcomes?stream=weather&rendition=480p&{within}"))["items"]) == 5
+
+
+async def test_decisions_about_inputs_are_listed_newest_first(
+    client: httpx.AsyncClient, history: StoredHistory
+) -> None:
+    """With what became of each, for one stream or all, page by page."""
+    history.store.decisions.record(decision_records())
+    decisions = await every(client, "/input-decisions?limit=4&stream=news-1")
+    assert [each["decision"]["kind"] for each in decisions] == ["hold", "return", "hold", "switch", "hold"]
+    assert decisions[3]["decision"]["reason"] == "score_low"
+    assert decisions[3]["delivery"] == "waiting"
+    assert len(await every(client, "/input-decisions?limit=2")) == 6

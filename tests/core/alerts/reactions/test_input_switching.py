@@ -94,6 +94,19 @@ def test_a_switch_needs_a_backup_that_is_better(backup: float | None, decision: 
     assert Inputs().play(30, 30, backup=backup) == [decision]
 
 
+def test_a_held_switch_is_made_as_soon_as_the_backup_is_better() -> None:
+    """Without waiting for the primary's next segment, which may never come; but not on a score of long ago."""
+    inputs = Inputs()
+    assert inputs.play(30, 30, backup=None) == ["hold backup_unknown"]
+    better = outcome(1, 80, stream="news-1-backup")
+    (switch,) = inputs.judge.judge(better, now=better.segment.ends_at)
+    assert (switch.kind, switch.stream_id, switch.backup_value) == ("switch", "news-1", 80)
+    assert inputs.judge.judge(outcome(2, 80, stream="news-1-backup"), now=better.segment.ends_at) == []
+    late = Inputs()
+    assert late.play(30, 30, backup=35) == ["hold backup_no_better"]
+    assert late.judge.judge(outcome(12, 80, stream="news-1-backup"), now=better.segment.ends_at) == []
+
+
 def test_without_a_backup_only_the_primary_counts() -> None:
     """`backup` is empty."""
     rule = InputRule(name="matrix", streams=("news-1",), below=40, above=55, for_seconds=4)

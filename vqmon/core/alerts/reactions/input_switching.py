@@ -6,7 +6,7 @@ how long a switch stays at least, and a pause before the next one.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -188,6 +188,8 @@ class InputJudge:
         self._rules = tuple(rules)
         self._inputs: OrderedDict[tuple[str, str], _Input] = OrderedDict()
         self._switches: OrderedDict[tuple[str, str], _Switch] = OrderedDict()
+        # (rule, backup) -> primary -> the change that is due and held
+        self._held: dict[tuple[str, str], dict[str, _Draft]] = {}
         for decision in last:
             if decision.kind != "hold":
                 self._switches[decision.hook, decision.stream_id] = _Switch(
@@ -211,35 +213,64 @@ class InputJudge:
         scores = _remembered(self._inputs, (rule.name, stream_id), _Input())
         scores.add(rendition.name, at=outcome.segment.ends_at, value=value, stale=stale)
         if is_primary:
-            switch = _remembered(self._switches, (rule.name, stream_id), _Switch())
-            decision = self._decide(rule, switch, outcome, now)
+            decision = self._decide(rule, outcome, now)
+            if decision is not None:
+                yield decision
+            return
+        for draft in list(self._held.get((rule.name, stream_id), {}).values()):
+            decision = self._settle(replace(draft, now=now), at=outcome.segment.ends_at)
             if decision is not None:
                 yield decision
 
-    def _decide(self, rule: InputRule, switch: _Switch, outcome: Outcome, now: datetime) -> InputDecision | None:
+    def _decide(self, rule: InputRule, outcome: Outcome, now: datetime) -> InputDecision | None:
+        """Judge a segment of a primary input."""
         segment, stale = outcome.segment, timedelta(seconds=rule.stale_seconds)
         at, stream_id = segment.ends_at, segment.rendition.stream_id
+        switch = _remembered(self._switches, (rule.name, stream_id), _Switch())
         value = self._inputs[rule.name, stream_id].value(at=at, stale=stale)
-        backup = self._inputs.get((rule.name, rule.backup_of(stream_id)))
-        backup_value = backup.value(at=at, stale=stale) if backup else None
         if value is None:
             return None
-        reason = _due_reason(rule, value, backup_value, is_on_backup=switch.is_on_backup)
+        reason = _due_reason(rule, value, self._backup_value(rule, stream_id, at), is_on_backup=switch.is_on_backup)
         _advance(switch, begins_at=segment.starts_at, ends_at=at, is_due=reason is not None, stale=stale)
         needed = rule.return_seconds if switch.is_on_backup else rule.for_seconds
         if reason is None or switch.due_since is None or (at - switch.due_since).total_seconds() < needed:
+            self._release(rule, stream_id)
             return None
-        draft = _Draft(rule=rule, outcome=outcome, now=now, value=value, backup_value=backup_value)
-        held_for = _hold_reason(rule, switch, value, backup_value, now)
+        return self._settle(_Draft(rule=rule, outcome=outcome, now=now, value=value, reason=reason), at=at)
+
+    def _settle(self, draft: "_Draft", *, at: datetime) -> InputDecision | None:
+        """Make a change that is due, or hold it; a held one is settled anew with each score of the backup too."""
+        rule, stream_id = draft.rule, draft.outcome.segment.rendition.stream_id
+        switch = _remembered(self._switches, (rule.name, stream_id), _Switch())
+        draft = replace(draft, backup_value=self._backup_value(rule, stream_id, at))
+        held_for = _hold_reason(rule, switch, draft.value, draft.backup_value, draft.now)
+        if abs(at - draft.outcome.segment.ends_at) > timedelta(seconds=rule.stale_seconds):
+            # what the primary had is not known any more
+            self._release(rule, stream_id)
+            return None
         if held_for is not None:
+            self._held.setdefault((rule.name, rule.backup_of(stream_id)), {})[stream_id] = draft
             if switch.held_for == held_for:
                 return None
             switch.held_for = held_for
             return draft.decision("hold", held_for, is_on_backup=switch.is_on_backup)
-        switch.is_on_backup, switch.changed_at = not switch.is_on_backup, now
+        self._release(rule, stream_id)
+        switch.is_on_backup, switch.changed_at = not switch.is_on_backup, draft.now
         switch.due_since, switch.held_for = None, ""
         kind: DecisionKind = "switch" if switch.is_on_backup else "return"
-        return draft.decision(kind, reason, is_on_backup=switch.is_on_backup)
+        return draft.decision(kind, draft.reason, is_on_backup=switch.is_on_backup)
+
+    def _backup_value(self, rule: InputRule, stream_id: str, at: datetime) -> float | None:
+        backup = self._inputs.get((rule.name, rule.backup_of(stream_id)))
+        return backup.value(at=at, stale=timedelta(seconds=rule.stale_seconds)) if backup else None
+
+    def _release(self, rule: InputRule, stream_id: str) -> None:
+        key = rule.name, rule.backup_of(stream_id)
+        held = self._held.get(key)
+        if held is not None:
+            held.pop(stream_id, None)
+            if not held:
+                del self._held[key]
 
 
 def _score_of(rule: InputRule, outcome: Outcome) -> float | None:
@@ -314,7 +345,9 @@ class _Draft:
     outcome: Outcome
     now: datetime
     value: float
-    backup_value: float | None
+    # of the change, if it is made
+    reason: DecisionReason
+    backup_value: float | None = None
 
     def decision(self, kind: DecisionKind, reason: DecisionReason, *, is_on_backup: bool) -> InputDecision:
         rule, rendition = self.rule, self.outcome.segment.rendition
