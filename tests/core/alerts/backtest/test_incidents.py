@@ -50,6 +50,18 @@ def test_alerts_are_found_false_late_or_flapping() -> None:
     assert evaluate_alerts([], [], stream_days=0.0).delay_quantile(0.5) is None
 
 
+def test_a_fault_of_the_whole_ladder_is_one_alert_that_detects_it_in_every_rendition() -> None:
+    """An alert that one of the others mutes detects its incident; muted by one that is not sent, it is no detection."""
+    first = alert(40)
+    alerts = [
+        first, alert(70, rendition="720p", muted_by=first.id), alert(80, rendition="360p", muted_by="another"),
+    ]  # fmt: skip
+    incidents = [incident(0, 100, rendition=rendition) for rendition in ("1080p", "720p", "360p")]
+    report = evaluate_alerts(alerts, incidents, stream_days=1.0)
+    assert (report.alert_count, report.false_count, report.detected_count) == (1, 0, 2)
+    assert report.delays_seconds == (40.0, 70.0)
+
+
 def test_an_incident_has_a_little_room() -> None:
     """Half a minute before, two minutes after; only where it was."""
     short_incident = incident(100, 200, rendition="1080*")

@@ -3,7 +3,7 @@
 import csv
 import io
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -45,7 +45,11 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionReport:
-    """How well a set of rules, or one rule, detected known incidents; muted alerts are left out."""
+    """How well a set of rules, or one rule, detected known incidents.
+
+    A muted alert is none that is sent, and so neither counted nor false; but where the one that mutes it is among the
+    alerts, it detects its incident: a fault of a whole ladder is one ticket, and seen in every rendition.
+    """
 
     alert_count: int
     # alerts that no incident explains
@@ -69,7 +73,7 @@ class DetectionReport:
         return self.delays_seconds[min(int(share * len(self.delays_seconds)), len(self.delays_seconds) - 1)]
 
 
-def evaluate_alerts(alerts: Iterable[Alert], incidents: Sequence[Incident], *, stream_days: float) -> DetectionReport:
+def evaluate_alerts(alerts: Collection[Alert], incidents: Sequence[Incident], *, stream_days: float) -> DetectionReport:
     """Compare alerts with incidents; `stream_days` is the time for which all renditions together were watched."""
     unmuted = sorted((alert for alert in alerts if not alert.muted_by), key=lambda alert: alert.opened_at)
     alerts_by_incident: list[list[Alert]] = [[] for _ in incidents]
@@ -79,10 +83,18 @@ def evaluate_alerts(alerts: Iterable[Alert], incidents: Sequence[Incident], *, s
         false_count += not causes
         for number in causes:
             alerts_by_incident[number].append(alert)
+    sent_ids = {alert.id for alert in unmuted}
+    seen = [*unmuted, *(alert for alert in alerts if alert.muted_by in sent_ids)]
     delays = sorted(
-        max((caused[0].opened_at - incident.began_at).total_seconds(), 0.0)
-        for incident, caused in zip(incidents, alerts_by_incident, strict=True)
-        if caused
+        min(moments)
+        for incident in incidents
+        if (
+            moments := [
+                max((alert.opened_at - incident.began_at).total_seconds(), 0.0)
+                for alert in seen
+                if incident.explains(alert)
+            ]
+        )
     )
     flapping_count = sum(
         len(caused) > len({(alert.rule, alert.series) for alert in caused}) for caused in alerts_by_incident
