@@ -17,6 +17,8 @@ from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings
+from vqmon.web.pages.report import FramesOfPairs, PairFrame, pair_frames
+from vqmon.web.pages.scores import ScoredFile
 
 _SEED = 1
 _MIN_PAIRS = 2
@@ -89,8 +91,12 @@ async def compare_folders(
     folders: FolderPairs,
     *,
     on_outcome: Callable[[], None] = lambda: None,
-) -> Comparison:
-    """Score both folders and compare them: each source is a cluster of one pair."""
+    located_frames: int = 0,
+) -> tuple[Comparison, FramesOfPairs]:
+    """Score both folders and compare them: each source is a cluster of one pair; also gives the pairs' worst moments.
+
+    For `located_frames` see `Observer`.
+    """
     starts_at = utc_now()
     files = {as_url(str(path)): path for _, *paths in folders.pairs for path in paths}
     segments = [
@@ -101,28 +107,47 @@ async def compare_folders(
     analysis = ExperimentAnalysis(_experiment(settings, folders))
     policy = fetch_policy(settings, named=[str(folders.control), str(folders.treatment)])
 
-    async def finish(ready: Sequence[tuple[Segment, Outcome]]) -> None:
-        for _, outcome in ready:
-            analysis.add(outcome)
+    frames = _FramesOfFiles()
+
+    async def finish(ready: Sequence[tuple[Segment, ScoredFile]]) -> None:
+        for _, scored in ready:
+            analysis.add(scored.outcome)
+            frames.add(scored)
             on_outcome()
 
     async with (
         Fetcher(policy) as fetcher,
-        open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as observer,
+        open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as opened,
     ):
+        observer = replace(opened, located_frames=located_frames)
 
-        async def observe(segment: Segment) -> Outcome:
-            return _with_bitrate((await observer.observe(segment)).outcome, files[segment.url])
+        async def observe(segment: Segment) -> ScoredFile:
+            observation = await observer.observe(segment)
+            outcome = _with_bitrate(observation.outcome, files[segment.url])
+            return ScoredFile(outcome=outcome, thumbnails=observation.thumbnails)
 
         await map_in_order(iterate(segments), observe, finish, running=asyncio.Semaphore(settings.in_flight))
     comparison = analysis.finish(rng=np.random.default_rng(_SEED))
     # files have no place on a timeline
-    return replace(
-        comparison,
-        begins_at=None,
-        ends_at=None,
-        answers=tuple(_with_few_contents(answer, len(folders.pairs)) for answer in comparison.answers),
-    )
+    answers = tuple(_with_few_contents(answer, len(folders.pairs)) for answer in comparison.answers)
+    return replace(comparison, begins_at=None, ends_at=None, answers=answers), frames.by_pair
+
+
+class _FramesOfFiles:
+    """The worst moment of each pair; files come as control, then treatment, and only these two are in memory."""
+
+    def __init__(self) -> None:
+        self.by_pair: dict[str, tuple[PairFrame, PairFrame]] = {}
+        self._control: ScoredFile | None = None
+
+    def add(self, scored: ScoredFile) -> None:
+        """Add the next file."""
+        if self._control is None:
+            self._control = scored
+            return
+        if (both := pair_frames(self._control, scored)) is not None:
+            self.by_pair[f"{self._control.outcome.id}:{scored.outcome.id}"] = both
+        self._control = None
 
 
 def _with_bitrate(outcome: Outcome, file: Path) -> Outcome:

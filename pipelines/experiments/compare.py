@@ -13,10 +13,12 @@ from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
+from vqmon.core.types import QualityEvent
 from vqmon.errors import SettingsError
 from vqmon.settings.experiments_file import find_experiment
 from vqmon.transport.history.history import History
-from vqmon.web.pages.report import render_report
+from vqmon.web.pages.report import FramesOfPairs, pair_frames, render_report, shown_pairs
+from vqmon.web.pages.scores import ScoredFile
 
 _PROGRESS_INTERVAL_OUTCOMES = 1000
 _COMPARISON = TypeAdapter(Comparison)
@@ -66,9 +68,27 @@ def comparison_json(comparison: Comparison) -> str:
     return _COMPARISON.dump_json(comparison, indent=2).decode()
 
 
-def write_html_report(comparison: Comparison, file: Path, *, title: str) -> None:
+def frames_in_history(history: History, comparison: Comparison) -> FramesOfPairs:
+    """The worst moments of the worst and best pairs, as far as the history still has their pictures."""
+    frames = {}
+    for pair in shown_pairs(comparison):
+        sides = [_with_thumbnails(history, id) for id in (pair.control_event_id, pair.arm_event_id)]
+        if sides[0] and sides[1] and (both := pair_frames(sides[0], sides[1])):
+            frames[pair.id] = both
+    return frames
+
+
+def _with_thumbnails(history: History, event_id: str) -> ScoredFile | None:
+    outcome = history.queries.outcome(event_id)
+    if not isinstance(outcome, QualityEvent):
+        return None
+    thumbnails = history.queries.thumbnails(event_id)
+    return ScoredFile(outcome=outcome, thumbnails=list(zip(outcome.times_seconds, thumbnails, strict=False)))
+
+
+def write_html_report(comparison: Comparison, file: Path, *, title: str, frames: FramesOfPairs) -> None:
     """Write the comparison as one HTML file; raises SettingsError when the file cannot be written."""
-    text = render_report(comparison, title=title, now=utc_now())
+    text = render_report(comparison, title=title, now=utc_now(), frames=frames)
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -4,6 +4,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from statistics import median
 
 import numpy as np
 
@@ -20,6 +21,9 @@ _MAX_UNDAMAGED_MEAN = 0.02
 _RECENT_FRAMES = 8
 _MAX_AGE = timedelta(minutes=10)
 _MAX_RENDITIONS = 4_000
+_RECENT_SCORES = 30
+_MIN_RECENT_SCORES = 5
+_DROP_POINTS = 5.0
 _STRETCH_CELLS = (3, 4)
 """Rows and columns into which a picture that is scored whole is cut."""
 
@@ -50,6 +54,23 @@ class RecentDetail:
             if loss is None or loss.mean() <= _MAX_UNDAMAGED_MEAN
         )
         return pack_heat_map("detail", losses, min_peak=_MIN_DETAIL_PEAK)
+
+
+class RecentScores:
+    """The latest scores of each rendition: of those that fall, scorers are asked which parts are worse."""
+
+    def __init__(self) -> None:
+        self._scores: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def is_drop(self, rendition_key: str, value: float) -> bool:
+        """Whether a score, 0..100, lies five points below the median of the last 30; it is one of them from now on."""
+        recent = self._scores.setdefault(rendition_key, deque(maxlen=_RECENT_SCORES))
+        self._scores.move_to_end(rendition_key)
+        if len(self._scores) > _MAX_RENDITIONS:
+            self._scores.popitem(last=False)
+        is_drop = len(recent) >= _MIN_RECENT_SCORES and value <= median(recent) - _DROP_POINTS
+        recent.append(value)
+        return is_drop
 
 
 async def scorer_heat_map(scorer: Scorer, decoded: DecodedSegment, score: Score, *, frames: int) -> HeatMap | None:

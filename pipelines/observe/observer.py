@@ -8,7 +8,7 @@ from datetime import datetime
 from opentelemetry.trace import SpanContext
 
 from pipelines.observe.addresses import AddressFailover, Fetch, FetchedMedia, segment_at
-from pipelines.observe.heat_maps import RecentDetail, scorer_heat_map
+from pipelines.observe.heat_maps import RecentDetail, RecentScores, scorer_heat_map
 from pipelines.observe.playlists.sound import SeparateSound
 from pipelines.observe.scoring_tiers import (
     OtherMedia,
@@ -88,6 +88,9 @@ class Observer:
     store_media: StoreMedia = _store_nothing
     # of how many of the worst frames of a segment each scorer tells which parts are worse; 0 = none, as it takes long
     located_frames: int = 0
+    # the same of segments that score less than their rendition lately: these are what alerts are about
+    located_drop_frames: int = 0
+    _recent_scores: RecentScores = field(default_factory=RecentScores, init=False)
     _recent_detail: RecentDetail = field(default_factory=RecentDetail, init=False)
     _failover: AddressFailover = field(default_factory=AddressFailover, init=False)
 
@@ -191,14 +194,21 @@ class Observer:
         decoded = scored.decoded
         maps = [self._recent_detail.heat_map(segment, decoded.detail)] if decoded.detail else []
         maps += decoded.reference.heat_maps if decoded.reference else ()
-        if self.located_frames:
+        if located_frames := self._located_frames_of(segment, scored):
             by_id = {score.scorer: score for score in scored.scores}
             maps += [
-                await scorer_heat_map(scorer, decoded, by_id[scorer.id], frames=self.located_frames)
+                await scorer_heat_map(scorer, decoded, by_id[scorer.id], frames=located_frames)
                 for scorer in scored.scorers
                 if scorer.id in by_id
             ]
         return [heat_map for heat_map in maps if heat_map is not None]
+
+    def _located_frames_of(self, segment: Segment, scored: SegmentScores) -> int:
+        """Of how many of the worst frames scorers tell which parts are worse."""
+        if not self.located_drop_frames or not scored.scores:
+            return self.located_frames
+        is_drop = self._recent_scores.is_drop(segment.rendition.key, scored.scores[0].value)
+        return max(self.located_frames, self.located_drop_frames if is_drop else 0)
 
     def _event(
         self, segment: Segment, scored: SegmentScores, heat_maps: Sequence[HeatMap], *, served_url: str

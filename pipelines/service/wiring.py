@@ -102,6 +102,7 @@ async def open_observer(
             record_stage=record_stage,
             find_reference=_stream_references(settings.source.streams, fetcher),
             find_sound=_segment_sound(settings, fetcher),
+            located_drop_frames=settings.scoring.located_frames,
         )
 
 

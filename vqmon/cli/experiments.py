@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,6 +12,12 @@ from vqmon.cli.console import OutputFile, err, open_settings, out
 from vqmon.core.experiments.results import Comparison
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings
+
+if TYPE_CHECKING:
+    from vqmon.web.pages.report import FramesOfPairs
+
+_LOCATED_FRAMES = 1
+"""Of how many of the worst frames of a file a report tells which parts the scorer finds worse."""
 
 
 @click.command()
@@ -92,11 +99,14 @@ def compare(
     _check_options(name, other, scorers=scorers, file=file, history=history)
     settings = open_settings(config)
     if other is not None:
-        comparison = _compare_folders(settings, Path(name), other, scorers=scorers)
+        located_frames = _LOCATED_FRAMES if html else 0
+        comparison, frames = _compare_folders(
+            settings, Path(name), other, scorers=scorers, located_frames=located_frames
+        )
     else:
-        comparison = _compare(settings, name, file=file, history=history)
+        comparison, frames = _compare(settings, name, file=file, history=history)
     if html is not None:
-        _write(html, comparison, settings.web.title)
+        _write(html, comparison, frames, settings.web.title)
     if as_json:
         click.echo(comparison_json(comparison))
         return
@@ -162,7 +172,7 @@ def plan(
     from vqmon.core.experiments.stats.power import plan_sample_size
 
     settings = open_settings(config)
-    pilot = _compare(settings, name, file=file, history=history) if name else None
+    pilot = _compare(settings, name, file=file, history=history)[0] if name else None
     assumptions = power_assumptions(
         pilot,
         difference=difference,
@@ -194,9 +204,11 @@ def _check_options(
         raise click.UsageError(f"{name} is a file; name two folders of encodes, or an experiment")
 
 
-def _compare(settings: Settings, name: str, *, file: Path | None, history: str | None) -> Comparison:
+def _compare(
+    settings: Settings, name: str, *, file: Path | None, history: str | None
+) -> "tuple[Comparison, FramesOfPairs]":
     from pipelines.commands.serve_web import reviews_path
-    from pipelines.experiments.compare import compare_arms, load_experiment
+    from pipelines.experiments.compare import compare_arms, frames_in_history, load_experiment
     from vqmon.transport.history.history import open_history
     from vqmon.transport.reviews import Reviews
 
@@ -204,15 +216,18 @@ def _compare(settings: Settings, name: str, *, file: Path | None, history: str |
     location = settings.history.at_location(history).location
     votes = Reviews(reviews_path(settings.web.reviews, location)).votes(name)
     with open_history(location, "read") as opened_history, err.status("comparing") as status:
-        return compare_arms(
+        comparison = compare_arms(
             opened_history,
             experiment,
             votes=votes,
             on_progress=lambda count: status.update(f"comparing: {plural(count, 'outcome')} read"),
         )
+        return comparison, frames_in_history(opened_history, comparison)
 
 
-def _compare_folders(settings: Settings, control: Path, treatment: Path, *, scorers: Sequence[str]) -> Comparison:
+def _compare_folders(
+    settings: Settings, control: Path, treatment: Path, *, scorers: Sequence[str], located_frames: int
+) -> "tuple[Comparison, FramesOfPairs]":
     from pipelines.commands.compare_folders import compare_folders, pair_folders
     from pipelines.service.wiring import settings_for_score
 
@@ -224,11 +239,13 @@ def _compare_folders(settings: Settings, control: Path, treatment: Path, *, scor
         TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
     ) as bar:
         task = bar.add_task("", total=2 * len(folders.pairs))
-        return asyncio.run(compare_folders(settings, folders, on_outcome=lambda: bar.advance(task)))
+        return asyncio.run(
+            compare_folders(settings, folders, on_outcome=lambda: bar.advance(task), located_frames=located_frames)
+        )
 
 
-def _write(html: Path, comparison: Comparison, title: str) -> None:
+def _write(html: Path, comparison: Comparison, frames: "FramesOfPairs", title: str) -> None:
     from pipelines.experiments.compare import write_html_report
 
-    write_html_report(comparison, html, title=title)
+    write_html_report(comparison, html, title=title, frames=frames)
     err.print(f"report in {html}", markup=False)

@@ -286,6 +286,7 @@ class ScoringSettings(Section):
     heavy_labels: tuple[Annotated[str, Field(pattern=_LABEL)], ...] = ()
     heavy_below: float = Field(default=0.0, ge=0, le=100)
     heavy_drop: float = Field(default=0.0, ge=0, le=100)
+    located_frames: int = Field(default=0, ge=0, le=20)
     heavy_seconds_per_hour: PositiveFloat = 360.0
     heavy_deadline_seconds: PositiveFloat = 20.0
     references: tuple[str, ...] = ("psnr", "ssim", "xpsnr", "gmsd")

@@ -103,6 +103,8 @@ def test_the_brighter_folder_wins_with_the_verdict_of_an_experiment(tmp_path: Pa
     report = Path("report.html").read_text()
     assert "b is better than a" in report
     assert "media timeline" not in report
+    # the worst moment of all eight pairs
+    assert report.count("data:image/jpeg;base64,") == 16
     assert ">Begins<" not in report
 
 

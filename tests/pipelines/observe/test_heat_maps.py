@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from pipelines.observe.heat_maps import RecentDetail, scorer_heat_map
+from pipelines.observe.heat_maps import RecentDetail, RecentScores, scorer_heat_map
 from tests.media.clips import clip, ffmpeg, x264
 from vqmon.core.types import HeatMap, Score, TileGrid, View
 from vqmon.errors import ScoreError
@@ -112,6 +112,17 @@ def test_a_scorer_tells_which_part_it_finds_worse(view: View) -> None:
     assert losses is not None
     assert losses[2, 1] == pytest.approx(150 / 255, abs=0.01)
     assert losses.sum() == pytest.approx(losses[2, 1])
+
+
+def test_a_drop_is_told_from_what_is_usual() -> None:
+    """Not the first segments of a rendition, not noise, not another rendition; a level that stays becomes usual."""
+    scores = RecentScores()
+    assert not any(scores.is_drop("a/1080p", value) for value in (70, 20, 71, 69, 70, 68, 70))
+    assert scores.is_drop("a/1080p", 60)
+    assert not scores.is_drop("a/480p", 60)
+    lasting = [scores.is_drop("a/1080p", 60) for _ in range(40)]
+    assert lasting[0]
+    assert not lasting[-1]
 
 
 def test_tiles_of_a_display_view_are_scored_grid_by_grid() -> None:

@@ -111,3 +111,6 @@ async def test_alert_shows_its_evidence(client: httpx.AsyncClient, history: Stor
     assert page.count(f'<a href="/alerts/{alert.id}/frames/') == 2
     assert f'href="/segments/{alert.evidence.event_id}"' in page
     assert 'class="rule limit"' in page
+    # one length of time on the whole page, and each moment once
+    assert page.count("<dt>Began</dt>") == 1
+    assert not re.search(r"\blasted\b|\blater\b", page)

@@ -32,6 +32,9 @@ async def test_the_newest_segments_can_be_aligned(client: httpx.AsyncClient) -> 
     alone = (await client.get(f"/api/v1/comparison?{query}")).json()
     together = (await client.get(f"/api/v1/comparison?{query}&align=ends")).json()
     assert len(alone["pairs"]) == 0
+    page = (await client.get(f"/compare?{query}")).text
+    assert "What keeps the segments from pairing" in page
+    assert "start at other moments" in page
     assert len(together["pairs"]) == 90
 
 

@@ -1,12 +1,17 @@
 """The report of an experiment as one HTML file."""
 
 import re
+from base64 import b64encode
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.web import experiment_results, seed
-from vqmon.web.pages.report import render_report
+from vqmon.core.scores import pack_heat_map
+from vqmon.core.types import QualityEvent
+from vqmon.web.pages.report import pair_frames, render_report
+from vqmon.web.pages.scores import ScoredFile
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +52,30 @@ def test_few_pairs_are_listed_once() -> None:
         few = replace(comparison, answers=(replace(first, pairs=tuple(pairs)),))
         text = render_report(few, title="vqmon", now=seed.NOW)
         assert re.findall(r'<span class="sub">(worst|best)</span>', text) == expected
+
+
+def test_the_worst_moments_are_shown_with_their_heat_maps() -> None:
+    """Both sides at the worst frame of the side that scores less, each with where it loses."""
+    seeded = seed.fleet(streams=8, segments=12)
+    comparison = experiment_results.comparison(seeded)
+    pair = comparison.answers[0].pairs_with_role("worst")[0]
+    events = {outcome.id: outcome for outcome in seeded.outcomes}
+    losses = np.zeros((9, 16), np.float32)
+    losses[:3, :5] = 0.9
+    sides = []
+    for event_id in pair.id.split(":"):
+        event = events[event_id]
+        assert isinstance(event, QualityEvent)
+        heat_map = pack_heat_map("detail", [losses] * len(event.times_seconds))
+        assert heat_map
+        thumbnails = [(time, b"jpeg of %.1f" % time) for time in event.times_seconds]
+        sides.append(ScoredFile(outcome=replace(event, heat_maps=(heat_map,)), thumbnails=thumbnails))
+    both = pair_frames(*sides)
+    assert both
+    text = render_report(comparison, title="vqmon", now=seed.NOW, frames={pair.id: both})
+    worse = min((side.outcome for side in sides), key=lambda event: event.scores[0].value)
+    lowest = worse.times_seconds[int(np.argmin(worse.scores[0].frame_values))]
+    assert text.count(b64encode(b"jpeg of %.1f" % lowest).decode()) == 2
+    assert text.count('class="heat m0"') == 2
+    assert "top left" in text
+    assert pair_frames(sides[0], replace(sides[1], thumbnails=())) is None

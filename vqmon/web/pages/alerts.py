@@ -76,9 +76,6 @@ def alert_page(site: Site, request: Request) -> Response:
         ("Rule", alert.rule),
         ("Severity", f"{alert.severity}: {urgency}"),
         ("Series", alert.series),
-        ("Began", format_date_time(alert.began_at)),
-        ("Opened", format_date_time(alert.opened_at)),
-        ("Resolved", format_date_time(alert.resolved_at) if alert.resolved_at else "not yet"),
         ("Alert id", alert.id),
     )
     return site.render_page(
@@ -89,6 +86,7 @@ def alert_page(site: Site, request: Request) -> Response:
         pictures=pictures,
         maps=maps,
         chart=chart,
+        no_chart="" if chart else _no_chart_sentence(site, alert),
         chart_url=with_query(stream_path(alert.stream_id), **chart.query) if chart else "",
         change=_change_sentence(alert),
         cause=_CAUSE_SENTENCES.get(alert.cause, ""),
@@ -236,6 +234,17 @@ def _score_chart(site: Site, alert: Alert) -> _ScoreChart | None:
     if scorer is None or len(points) < 2:
         return None
     return _draw_scores(site, alert, points, scorer)
+
+
+def _no_chart_sentence(site: Site, alert: Alert) -> str:
+    """Why there are no scores to draw."""
+    names = {row.rendition for row in site.fleet.rows() if row.stream_id == alert.stream_id}
+    if alert.rendition not in names:
+        return "This alert is about no single rendition, so there is no series of scores to draw."
+    return (
+        "The history has fewer than two scored segments of this time: none was scored, or they are older than "
+        "history.keep_days and were deleted."
+    )
 
 
 def _scorer_of_series(alert: Alert, points: Sequence[TimelinePoint]) -> str | None:

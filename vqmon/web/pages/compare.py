@@ -36,7 +36,7 @@ from vqmon.web.model.alignment import (
 from vqmon.web.model.renditions import RenditionRow
 from vqmon.web.model.time_range import PRESETS, TimeRange, parse_time_range
 from vqmon.web.pages.stream import MAX_POINTS, RECENT_POINTS
-from vqmon.web.site import Site, csv_response, format_iso
+from vqmon.web.site import Site, csv_response, format_date_time, format_iso
 from vqmon.web.urls import frame_pair_path, stream_path, with_query
 
 ALIGNMENTS = {"timeline": "same time", "ends": "newest with newest"}
@@ -109,6 +109,7 @@ def compare_page(site: Site, request: Request) -> Response:
         alignments=_alignment_links(comparison),
         sentence=_difference_sentence(comparison, summary),
         summary=summary,
+        hindrances=[] if summary else _hindrances(comparison),
         scores=_scores_plot(comparison),
         differences=_difference_plot(comparison, summary),
         extremes=[
@@ -266,7 +267,7 @@ def _points(
 def _difference_sentence(comparison: RenditionComparison, summary: DifferenceSummary | None) -> str:
     """The mean difference as a sentence, with the number of segments that were left out."""
     if summary is None:
-        return "There is no moment in this time at which both have a score. Choose a longer time or another alignment."
+        return "There is no moment in this time at which both have a score."
     b_leads = summary.mean >= 0
     ahead, behind = (comparison.b_key, comparison.a_key) if b_leads else (comparison.a_key, comparison.b_key)
     count = plural(summary.count, "period" if comparison.bucket_seconds else "pair")
@@ -279,6 +280,32 @@ def _difference_sentence(comparison: RenditionComparison, summary: DifferenceSum
     left_out = [f"{plural(unpaired, 'segment')} without a partner"] if unpaired else []
     left_out += [f"{unscored} unscored"] if unscored else []
     return sentence + (f" Left out: {', '.join(left_out)}." if left_out else "")
+
+
+def _hindrances(comparison: RenditionComparison) -> list[str]:
+    """What keeps the segments of a comparison without pairs from pairing, and what to do."""
+    alignment, hindrances = comparison.alignment, []
+    for key, row, unpaired, unscored in (
+        (comparison.a_key, comparison.a, alignment.unpaired_a, alignment.unscored_a),
+        (comparison.b_key, comparison.b, alignment.unpaired_b, alignment.unscored_b),
+    ):
+        if not unpaired and not unscored:
+            hindrances.append(
+                f"{key} has no segment in this time; its newest one starts at {format_date_time(row.last_starts_at)}. "
+                "Choose a longer time, or “newest with newest”."
+            )
+        elif unscored:
+            what = "segment has" if unscored == 1 else "segments have"
+            hindrances.append(
+                f"{unscored} {what} no score of {comparison.scorer} in {key}; the page of the stream says why."
+            )
+    if alignment.unpaired_a and alignment.unpaired_b:
+        hindrances.append(
+            f"{plural(alignment.unpaired_a, 'segment')} of {comparison.a_key} and {alignment.unpaired_b} of "
+            f"{comparison.b_key} start at other moments: no two of them are within half of a segment of each other. "
+            "“Newest with newest” ignores the clock and aligns the ends of both."
+        )
+    return hindrances
 
 
 def _scores_plot(comparison: RenditionComparison) -> Plot:

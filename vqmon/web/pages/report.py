@@ -1,12 +1,16 @@
 """The result of an experiment as one self-contained HTML file, to be mailed or archived."""
 
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from markupsafe import Markup
 
 from vqmon.core.experiments.human_review import PairExample
 from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect
+from vqmon.core.types import HeatMap, QualityEvent
 from vqmon.plurals import plural
 from vqmon.web.charts.experiments import (
     distribution_plot,
@@ -16,15 +20,55 @@ from vqmon.web.charts.experiments import (
     interval_sentence,
     scorers_with_histograms,
 )
+from vqmon.web.model.heat_maps import MapChoice, map_choices, map_layers, worst_frame
 from vqmon.web.pages.experiments import GUARDRAIL_CLASSES, VERDICT_CLASSES, experiment_settings, sort_checks
+from vqmon.web.pages.scores import ScoredFile
 from vqmon.web.site import STATIC, open_templates
 
 _MAX_PAIRS = 6
 """At most this many of the worst pairs and as many of the best."""
 
 
-def render_report(comparison: Comparison, *, title: str, now: datetime) -> str:
-    """The whole result as HTML that loads nothing: style sheet and charts are part of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairFrame:
+    """One side of a pair at the moment that is shown, with the heat maps of this frame alone."""
+
+    time_seconds: float
+    jpeg: bytes
+    heat_maps: Sequence[HeatMap]
+
+
+FramesOfPairs = Mapping[str, tuple[PairFrame, PairFrame]]
+"""Id of a pair -> the same moment in control and arm."""
+
+
+def pair_frames(control: ScoredFile, arm: ScoredFile) -> tuple[PairFrame, PairFrame] | None:
+    """The worst frame of the side that scores less, and the same one of the other; None when a picture is missing."""
+    sides = [(item.outcome, item.thumbnails) for item in (control, arm)]
+    events = [outcome for outcome, _ in sides if isinstance(outcome, QualityEvent) and outcome.scores]
+    if len(events) < 2:
+        return None
+    index = worst_frame(min(events, key=lambda event: event.scores[0].value))
+    if index >= min(len(thumbnails) for _, thumbnails in sides):
+        return None
+    first, second = (
+        PairFrame(time_seconds=thumbnails[index][0], jpeg=thumbnails[index][1], heat_maps=event.heat_maps_at([time]))
+        for event, (_, thumbnails) in zip(events, sides, strict=True)
+        for time in (event.times_seconds[index],)
+    )
+    return first, second
+
+
+def shown_pairs(comparison: Comparison) -> list[PairExample]:
+    """The pairs of which a report shows frames."""
+    return [pair for arm_result in comparison.answers for pair in _extreme_pairs(arm_result)]
+
+
+def render_report(
+    comparison: Comparison, *, title: str, now: datetime, frames: FramesOfPairs = MappingProxyType({})
+) -> str:
+    """The whole result as HTML that loads nothing: style sheet, charts and frames are part of it."""
+    maps = map_choices(heat_map for pair in frames.values() for frame in pair for heat_map in frame.heat_maps)
     scorers = scorers_with_histograms(comparison.arms)
     template = open_templates(title).get_template("report.html")
     return template.render(
@@ -34,7 +78,11 @@ def render_report(comparison: Comparison, *, title: str, now: datetime) -> str:
         css=Markup((STATIC / "vqmon.css").read_text(encoding="utf-8")),
         verdict_classes=VERDICT_CLASSES,
         guardrail_classes=GUARDRAIL_CLASSES,
-        arms=[_arm_section(comparison, arm_result) for arm_result in comparison.answers],
+        arms=[
+            _arm_section(comparison, arm_result) | {"frames": list(_pair_pictures(arm_result, frames, maps))}
+            for arm_result in comparison.answers
+        ],
+        maps=maps,
         distribution=distribution_plot(comparison.arms, scorers[0]) if scorers else None,
         checks=sort_checks(comparison.checks, *(arm_result.checks for arm_result in comparison.answers)),
         settings=experiment_settings(comparison.experiment),
@@ -59,6 +107,29 @@ def _arm_section(comparison: Comparison, arm_result: ArmResult) -> dict[str, obj
         ],
         "pairs": _extreme_pairs(arm_result),
     }
+
+
+def _pair_pictures(
+    arm_result: ArmResult, frames: FramesOfPairs, maps: Sequence[MapChoice]
+) -> Iterator[dict[str, object]]:
+    """The frames of the extreme pairs as data URLs, with the layers of their heat maps."""
+    for pair in _extreme_pairs(arm_result):
+        if pair.id in frames:
+            names = (arm_result.control, arm_result.arm)
+            scores = (pair.control_score, pair.arm_score)
+            yield {
+                "pair": pair,
+                "sides": [
+                    {
+                        "name": name,
+                        "score": score,
+                        "time_seconds": frame.time_seconds,
+                        "picture": f"data:image/jpeg;base64,{b64encode(frame.jpeg).decode()}",
+                        "layers": map_layers(frame.heat_maps, 0, maps),
+                    }
+                    for name, score, frame in zip(names, scores, frames[pair.id], strict=True)
+                ],
+            }
 
 
 def _extreme_pairs(arm_result: ArmResult) -> list[PairExample]:

@@ -27,6 +27,7 @@ from vqmon.core.experiments.analysis.health_checks import (
     check_duplicate_segments,
     check_missing_pairs,
     check_mixed_blocks,
+    check_pairing,
     check_versions,
     run_aa_test,
 )
@@ -37,7 +38,7 @@ from vqmon.core.experiments.data.arm_totals import ArmTotals, points_per_extra
 from vqmon.core.experiments.data.contrasts import Contrast, PairedContrast, UnpairedContrast
 from vqmon.core.experiments.data.losses import loss_evidence
 from vqmon.core.experiments.data.metrics import ExperimentMetrics, is_about_segment, is_in_period, main_metric
-from vqmon.core.experiments.data.pairs import ArmPairs, MissingPairs, PairMatcher
+from vqmon.core.experiments.data.pairs import MissingPairs, PairMatcher
 from vqmon.core.experiments.data.sessions import UnpairedTotals
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
@@ -227,7 +228,7 @@ class ExperimentAnalysis:
         contrast, first_score = self._contrasts[arm], self._metrics.scorers[0]
         estimate = contrast.difference(first_score)
         if self._pairs is not None:
-            yield from self._pair_checks(arm, self._pairs.arms[arm])
+            yield from self._pair_checks(arm, self._pairs)
         if estimate is not None:
             yield check_spread(estimate)
             if (check := check_dependence(estimate)) is not None:
@@ -245,9 +246,15 @@ class ExperimentAnalysis:
         elif (check := self._session_check(arm)) is not None:
             yield check
 
-    def _pair_checks(self, arm: str, pairs: ArmPairs) -> Iterator[HealthCheck]:
+    def _pair_checks(self, arm: str, matcher: PairMatcher) -> Iterator[HealthCheck]:
+        pairs = matcher.arms[arm]
         control, contrast, keys = self._experiment.control, self._contrasts[arm], len(self._metrics.keys)
         count = contrast.segment_count(self._metrics.scorers[0])
+        hindrance = matcher.pairing.hindrance(
+            arm, control, same=self._experiment.same, tolerance_seconds=self._experiment.tolerance_seconds
+        )
+        if (check := check_pairing(hindrance)) is not None:
+            yield check
         yield check_missing_pairs(
             arm,
             control,

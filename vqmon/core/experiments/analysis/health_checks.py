@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from vqmon.core.experiments.data.pairing import Hindrance
 from vqmon.core.experiments.results import HealthCheck
 from vqmon.core.experiments.stats.distributions import binomial_cdf, sign_test_p, t_quantile
 from vqmon.core.experiments.stats.nonparametric import Floats
@@ -75,6 +76,13 @@ def check_missing_pairs(
         "restart the experiment",
         p=p,
     )
+
+
+def check_pairing(hindrance: Hindrance | None) -> HealthCheck | None:
+    """What keeps most segments from pairing; None when nothing does."""
+    if hindrance is None:
+        return None
+    return HealthCheck(name="pairing", is_good=False, weight="blocks", text=hindrance.text, remedy=hindrance.remedy)
 
 
 def check_versions(versions: Mapping[str, Mapping[str, int]]) -> HealthCheck:

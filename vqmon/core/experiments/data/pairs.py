@@ -17,6 +17,7 @@ from vqmon.core.experiments.data.metrics import (
     numeric_attribute,
     text_attribute,
 )
+from vqmon.core.experiments.data.pairing import PairingFacts
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import MissingPair, PairExample
 from vqmon.core.types import Outcome, Segment
@@ -188,6 +189,7 @@ class PairMatcher:
         columns = 3 * len(metrics.keys) + len(experiment.covariates) + 2 * len(metrics.scorers)
         # segments of an arm at a moment for which it already has one
         self.duplicates = 0
+        self.pairing = PairingFacts()
         self._last_observed_at_seconds = -math.inf
         self.arms = {
             arm.name: ArmPairs(
@@ -236,6 +238,7 @@ class PairMatcher:
     def _source_segment(self, arm: str, segment: Segment, starts_at_seconds: float) -> _SourceSegment:
         """The open source segment that the segment shows: one without the arm, else the last one, else a new one."""
         attributes = tuple(text_attribute(key, segment) for key in self._experiment.same)
+        self.pairing.add(arm, attributes, starts_at_seconds)
         candidates = self._open_by_attributes.setdefault(attributes, [])
         without_arm = next((source for source in candidates if arm not in source.observations), None)
         if without_arm is not None:
@@ -265,6 +268,7 @@ class PairMatcher:
         if cluster is None:
             return
         if control is not None and treatment is not None:
+            self.pairing.paired[arm] += 1
             self._add_pair(cluster, control, treatment, pairs, source.observations.get(self._experiment.input_arm))
             wait_seconds = treatment.observed_at_seconds - control.observed_at_seconds
             pairs.waits_seconds[arm].append(max(0.0, wait_seconds))
