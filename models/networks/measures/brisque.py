@@ -1,9 +1,9 @@
 """BRISQUE: 36 statistics of normalized luma in tiles of the display canvas, and a regression on them.
 
 Mittal, Moorthy, Bovik, "No-reference image quality assessment in the spatial domain", IEEE TIP 21(12), 2012. The
-features are those of `vqmon/media/measures/no_reference.py`, of each tile as one picture, averaged over the tiles; the
-shapes are interpolated between the steps of a grid. The regression is our own: kernel ridge regression with the
-authors' kernel, a radial basis function, instead of their support vectors.
+features are those of `vqmon/media/measures/no_reference/natural_statistics.py`, of each tile as one picture, averaged
+over the tiles; the shapes are interpolated between the steps of a grid. The regression is our own: kernel ridge
+regression with the authors' kernel, a radial basis function, instead of their support vectors.
 """
 
 import math

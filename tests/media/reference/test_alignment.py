@@ -162,6 +162,15 @@ def test_the_key_frames_of_a_poor_encode_tell_its_offset(shift: float) -> None:
         assert align(without_keys, reference).offset_seconds < shift - 0.01
 
 
+def test_key_frames_between_two_frames_do_not_decide_alone() -> None:
+    """Where two neighbours fit them alike, all frames must name the same one; here they lag."""
+    segment, later = (poor_track(starts=5.0 + 0.25 * shift, key_interval=24) for shift in (1.0, 1.02))
+    for key in segment.keys:
+        segment.thumbnails[key] = later.thumbnails[key]
+
+    assert not align(segment, slow_track(starts=5.0)).is_reliable
+
+
 def test_an_offset_with_rivals_farther_away_than_its_neighbours_is_not_believed() -> None:
     """Without the clocks nothing tells which of them is right."""
     found = align(poor_track(starts=5.08, speed=0.08), slow_track(starts=5.0, speed=0.08))

@@ -1,5 +1,7 @@
 """Black borders, and whether two pictures show the same part of the scene."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from vqmon.media.reference.registration import (
     describe_area,
     find_borders,
     have_same_shape,
+    have_same_shape_inside,
 )
 
 
@@ -86,6 +89,23 @@ def test_bars_that_give_the_shape_of_the_other_side_come_before_all_that_is_dark
     assert choices[0] == (NO_BORDERS, NO_BORDERS)
     assert choices[1] == (Borders(top=24, bottom=24), NO_BORDERS)
     assert (dark, NO_BORDERS) in choices
+
+
+def test_a_letterbox_by_the_coded_size_is_found() -> None:
+    """176x144 with wide pixels was scaled to 440x360 and padded; its square pixels would be 193x144."""
+    ours = replace(side(176, 144), sample_aspect_ratio=128 / 117)
+    borders = (NO_BORDERS, Borders(left=100, right=100))
+
+    assert borders in border_choices(ours, NO_BORDERS, side(640, 360), borders[1])
+    assert have_same_shape_inside(ours, side(640, 360), borders)
+    assert not have_same_shape_inside(ours, side(640, 360), (NO_BORDERS, NO_BORDERS))
+
+
+def test_bars_around_a_rounded_size_are_those_that_are_dark() -> None:
+    """176x144 in 480x480 is 392.7 lines high: rounded to 393 by one scaler, to 392 by another."""
+    for dark in (Borders(top=42, bottom=45), Borders(top=44, bottom=44)):
+        choices = border_choices(side(176, 144), NO_BORDERS, side(480, 480), dark)
+        assert choices[1] == (NO_BORDERS, dark)
 
 
 def test_the_picture_inside_the_borders_is_described() -> None:

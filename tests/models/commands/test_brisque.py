@@ -15,7 +15,7 @@ from models.data.csv_scores import DataError  # noqa: E402
 from models.data.teachers.ladders import LadderScene, TaughtRung, write_scene  # noqa: E402
 from models.networks.measures.brisque import TILE_HEIGHT, TILE_WIDTH, Brisque  # noqa: E402
 from vqmon.media.measures.measure import Picture  # noqa: E402
-from vqmon.media.measures.no_reference import brisque_features  # noqa: E402
+from vqmon.media.measures.no_reference.natural_statistics import brisque_features  # noqa: E402
 from vqmon.scoring.manifests.frame_scorer import load_frame_spec  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

@@ -6,7 +6,9 @@ from types import MappingProxyType
 from vqmon.media.measures.apparent_distortion import MAD
 from vqmon.media.measures.feature_similarity import FSIM, FSIMC, GMSD, VSI
 from vqmon.media.measures.measure import Measure
-from vqmon.media.measures.no_reference import NIQE, SI, SI_PQ, TI, TI_PQ
+from vqmon.media.measures.no_reference.banding import CAMBI
+from vqmon.media.measures.no_reference.natural_statistics import NIQE
+from vqmon.media.measures.no_reference.spatial_temporal import SI, SI_PQ, TI, TI_PQ
 from vqmon.media.measures.psnr import PSNR, PSNR_HVS, PSNR_HVS_M, PSNR_RGB
 from vqmon.media.measures.structural_similarity import IW_SSIM, MS_SSIM, SSIM, UQI
 
@@ -28,6 +30,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             VSI,
             MAD,
             NIQE,
+            CAMBI,
             SI,
             TI,
             SI_PQ,

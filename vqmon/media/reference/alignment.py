@@ -55,6 +55,8 @@ _CLOCK_RATIO, _KEYLESS_CLOCK_RATIO, _KEYLESS_LAG_SECONDS = 1.005, 1.25, 0.25
 _MAX_LAG_SECONDS = 0.75
 # frames around an offset within which each sample finds its own partner
 _NEIGHBOUR_FRAMES = 2.5
+# of the longer frame period of both sides, up to which two offsets name the same frame
+_SAME_SHARE = 0.75
 # frames that each find an offset by themselves: how far apart, how many at least, and what share must agree
 _ANCHOR_SECONDS = 0.5
 _MIN_ANCHORS = 5
@@ -150,7 +152,9 @@ def find_alignment(
     if ours.is_still and theirs.is_still and bool(np.isfinite(costs[0])):
         offset, is_unique = float(offsets[0]), True
     else:
-        offset, is_unique = _choose_offset(offsets, costs, key_distances, period=_period(reference_times))
+        offset, is_unique = _choose_offset(
+            offsets, costs, key_distances, period=_period(reference_times), segment_period=_period(times)
+        )
     rows, columns = pair_frames(times, reference_times, offset)
     overlap = len(rows) / len(times)
     agreement = _agreement(distances, times, reference_times, offsets, offset)
@@ -165,8 +169,13 @@ def find_alignment(
     return replace(found, is_reliable=found.is_reliable and is_unique)
 
 
-def _choose_offset(offsets: _Offsets, costs: _Offsets, key_distances: _Offsets, *, period: float) -> tuple[float, bool]:
-    """The offset, and whether no other one far from it is as good; the first of `offsets` is that of the clocks."""
+def _choose_offset(
+    offsets: _Offsets, costs: _Offsets, key_distances: _Offsets, *, period: float, segment_period: float
+) -> tuple[float, bool]:
+    """The offset, and whether no other one is as good; the first of `offsets` is that of the clocks.
+
+    The periods are those of the frames of the reference and of the segment.
+    """
     best = float(offsets[int(np.argmin(costs))])
     is_near = np.abs(offsets - best) <= _MAX_LAG_SECONDS
     is_unique = bool(is_near[costs <= _RIVAL_RATIO * costs.min()].all())
@@ -180,8 +189,11 @@ def _choose_offset(offsets: _Offsets, costs: _Offsets, key_distances: _Offsets, 
     rivals = offsets[eligible <= _KEY_RATIO * eligible.min()]
     if eligible[0] <= _CLOCK_RATIO * eligible.min():
         return float(offsets[0]), is_unique
-    if float(np.ptp(rivals)) <= _NEIGHBOUR_FRAMES * period:
-        return float(offsets[int(np.argmin(eligible))]), is_unique
+    chosen, same_seconds = float(offsets[int(np.argmin(eligible))]), _SAME_SHARE * max(period, segment_period)
+    # among neighbours, key frames and all frames must name the same one
+    is_agreed = abs(chosen - best) <= same_seconds and float(np.ptp(rivals)) <= _NEIGHBOUR_FRAMES * period
+    if is_agreed or float(np.ptp(rivals)) <= same_seconds:
+        return chosen, is_unique
     # the key frames cannot tell
     return float(offsets[0]), is_unique and bool(offsets[0] in rivals)
 

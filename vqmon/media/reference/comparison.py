@@ -48,6 +48,7 @@ from vqmon.media.reference.registration import (
     border_shares,
     describe_area,
     have_same_shape,
+    have_same_shape_inside,
     merge_borders,
 )
 
@@ -391,7 +392,7 @@ class ReferenceComparer:
         best: tuple[Alignment, tuple[Borders, Borders]] | None = None
         same_shape = False
         for borders in border_choices(ours, segment.borders or NO_BORDERS, first, theirs.borders or NO_BORDERS):
-            if not have_same_shape(ours.active_size(borders[0]), first.active_size(borders[1])):
+            if not have_same_shape_inside(ours, first, borders):
                 continue
             same_shape = True
             areas = border_shares(ours, borders[0]), border_shares(first, borders[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,8 @@ _BLOCK = 128
 _ROWS, _COLUMNS = 3, 4
 _MIN_DEVIATION = 3.0
 _MAX_ASPECT_ERROR = 0.02
+# of the size of a picture inside bars: no whole number, and how far rounding moves its edges
+_WHOLE_PX, _ROUNDED_PX = 0.05, 2
 _MAX_SHIFT_PX = 0.7
 # of a block's correlation surface: height of the peak over its standard deviation
 _MIN_PEAK = 10.0
@@ -161,27 +163,55 @@ def border_choices(
 ) -> list[tuple[Borders, Borders]]:
     """What may be cut: nothing, of one side the bars that give it the other's shape, or what is dark."""
     choices = [(NO_BORDERS, NO_BORDERS)]
-    if (bars := _bars(ours, dark.even(), theirs.active_size(NO_BORDERS))) is not None:
-        choices.append((bars, NO_BORDERS))
-    if (bars := _bars(theirs, their_dark.even(), ours.active_size(NO_BORDERS))) is not None:
-        choices.append((NO_BORDERS, bars))
+    for own, other in _shapes(ours, theirs):
+        if (bars := _bars(own, dark, other.active_size(NO_BORDERS))) is not None:
+            choices.append((bars, NO_BORDERS))
+        if (bars := _bars(other, their_dark, own.active_size(NO_BORDERS))) is not None:
+            choices.append((NO_BORDERS, bars))
     dark, their_dark = dark.even(), their_dark.even()
     return list(dict.fromkeys([*choices, (dark, their_dark), (dark, NO_BORDERS), (NO_BORDERS, their_dark)]))
 
 
-def _bars(frame: SideFrame, dark: Borders, size: tuple[int, int]) -> Borders | None:
-    """The bars around a centred picture of the shape `size` within the dark borders; None when these are smaller.
+def have_same_shape_inside(ours: SideFrame, theirs: SideFrame, borders: tuple[Borders, Borders]) -> bool:
+    """Whether the pictures inside the borders have one shape, as displayed or as coded.
 
-    A dark scene, such as a night sky, makes the dark borders larger than the bars.
+    Scaling and padding often go by the coded size and drop the shape of the pixels.
+    """
+    return any(
+        have_same_shape(own.active_size(borders[0]), other.active_size(borders[1]))
+        for own, other in _shapes(ours, theirs)
+    )
+
+
+def _shapes(ours: SideFrame, theirs: SideFrame) -> list[tuple[SideFrame, SideFrame]]:
+    """The two sides, and with square pixels where they state other shapes of pixels."""
+    if ours.sample_aspect_ratio == theirs.sample_aspect_ratio:
+        return [(ours, theirs)]
+    return [(ours, theirs), (replace(ours, sample_aspect_ratio=1.0), replace(theirs, sample_aspect_ratio=1.0))]
+
+
+def _bars(frame: SideFrame, dark: Borders, size: tuple[int, int]) -> Borders | None:
+    """The bars around a centred picture of the shape `size`; None when what is dark differs from them.
+
+    A dark scene, such as a night sky, makes the dark borders larger than the bars. Where the size of the picture is no
+    whole number, a scaler has rounded it in its own way, and what is dark are the bars if it is within 2 px of them.
     """
     width, height = frame.active_size(NO_BORDERS)
     scale = min(width / size[0], height / size[1])
-    rows = 2 * round((1 - size[1] * scale / height) * frame.frame.height / 2)
-    columns = 2 * round((1 - size[0] * scale / width) * frame.frame.width / 2)
+    lengths = [(1 - size[1] * scale / height) * frame.frame.height, (1 - size[0] * scale / width) * frame.frame.width]
+    rows, columns = (round(length) for length in lengths)
     # whole chroma samples before the picture, as the filter `pad` of FFmpeg leaves them
     top, left = rows // 4 * 2, columns // 4 * 2
     bars = Borders(top=top, bottom=rows - top, left=left, right=columns - left)
-    return bars if not bars.is_empty and bars.intersect(dark) == bars else None
+    if bars.is_empty:
+        return None
+    fits = bars.intersect(dark.even()) == bars
+    if fits and max(abs(length - round(length)) for length in lengths) < _WHOLE_PX:
+        return bars
+    differences = (bars.top - dark.top, bars.bottom - dark.bottom, bars.left - dark.left, bars.right - dark.right)
+    if max(map(abs, differences)) <= _ROUNDED_PX:
+        return dark
+    return bars if fits else None
 
 
 def have_same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:

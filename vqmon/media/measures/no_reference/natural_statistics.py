@@ -1,4 +1,4 @@
-"""Measures of a picture alone, or with the picture before it: NIQE, the features of BRISQUE, SI and TI.
+"""Measures by the statistics of normalized luma in natural photos: NIQE and the features of BRISQUE.
 
 measure     formula and source
 niqe        Mittal, Soundararajan, Bovik, "Making a completely blind image quality analyzer", IEEE SPL 20(3), 2013: 36
@@ -9,14 +9,10 @@ niqe        Mittal, Soundararajan, Bovik, "Making a completely blind image quali
             that ships is our own (docs/measures.md), so values differ from those with the authors' model.
 brisque     features only. Mittal, Moorthy, Bovik, "No-reference image quality assessment in the spatial domain", IEEE
             TIP 21(12), 2012: the same statistics of the whole picture.
-si, ti      ITU-T P.910 (04/2008), of full-range luma 0..255: the standard deviation of the Sobel magnitude without the
-            outermost pixels, and of the difference from the previous picture.
-si_pq,      ITU-T P.910 (07/2022 and 10/2023): the same in the PQ domain of BT.2100, times 255, on a display by BT.1886
-ti_pq       with gamma 2.4 from 0.1 to 300 cd/m2.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -83,13 +79,15 @@ def brisque_features(picture: Picture) -> NDArray[np.float64]:
     """(36,): at both sizes the shape and variance, then shape, mean, left and right variance of four products."""
     plane, features = picture.luma.astype(np.float64), []
     for _ in range(2):
-        normalized, _ = _normalized(plane, border="constant")
+        normalized, _ = _normalize_luma(plane, _WINDOW, border="constant")
         whole = normalized[None, :, None, :]
         power = float((normalized * normalized).mean(dtype=np.float64))
         level = float(np.abs(normalized).mean(dtype=np.float64))
         features += [_symmetric_shape(power / level**2 if level > 0 else math.inf), power]
         for shift in _BRISQUE_SHIFTS:
-            shape, left, right = (values.item() for values in _asymmetric_fit(whole * np.roll(whole, shift, (1, 3))))
+            shape, left, right = (
+                values.item() for values in _fit_asymmetric_gaussians(whole * np.roll(whole, shift, (1, 3)))
+            )
             features += [shape, _asymmetric_mean(shape, left, right), left**2, right**2]
         plane = halve_bicubic(plane)
     return np.array(features)
@@ -98,42 +96,55 @@ def brisque_features(picture: Picture) -> NDArray[np.float64]:
 def _block_features(luma: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(blocks, 36) features and (blocks,) sharpness."""
     rows, columns = luma.shape[0] // _BLOCK, luma.shape[1] // _BLOCK
-    plane, parts = luma[: rows * _BLOCK, : columns * _BLOCK].astype(np.float64), []
+    plane = luma[: rows * _BLOCK, : columns * _BLOCK].astype(np.float64)
+    parts: list[NDArray[np.float64]] = []
     sharpness = np.empty(0)
     for scale in (1, 2):
-        normalized, deviation = _normalized(plane, border="edge")
+        normalized, deviation = _normalize_luma(plane, _WINDOW, border="edge")
         side = _BLOCK // scale
-        blocks = normalized.reshape(rows, side, columns, side)
-        shape, left, right = _asymmetric_fit(blocks)
-        parts += [shape, (_spread(shape, left) + _spread(shape, right)) / 2]
-        for shift in _NIQE_SHIFTS:
-            shape, left, right = _asymmetric_fit(blocks * np.roll(blocks, shift, (1, 3)))
-            mean = np.vectorize(_asymmetric_mean, otypes=[float])(shape, left, right)
-            parts += [shape, mean, _spread(shape, left), _spread(shape, right)]
+        parts += _pair_features(normalized.reshape(rows, side, columns, side))
         if scale == 1:
             sharpness = deviation.reshape(rows, side, columns, side).mean(axis=(1, 3)).ravel()
             plane = halve_bicubic(plane)
     return np.stack([part.ravel() for part in parts], axis=1), sharpness
 
 
+def _pair_features(blocks: _Samples) -> Iterator[NDArray[np.float64]]:
+    """The 18 features of normalized luma in (rows, h, columns, w) blocks, each (rows, columns).
+
+    Shape and spread, then shape, mean, left and right spread of the products with four neighbours.
+    """
+    shape, left, right = _fit_asymmetric_gaussians(blocks)
+    yield shape
+    yield (_generalized_spread(shape, left) + _generalized_spread(shape, right)) / 2
+    for shift in _NIQE_SHIFTS:
+        shape, left, right = _fit_asymmetric_gaussians(blocks * np.roll(blocks, shift, (1, 3)))
+        yield shape
+        yield np.vectorize(_asymmetric_mean, otypes=[float])(shape, left, right)
+        yield _generalized_spread(shape, left)
+        yield _generalized_spread(shape, right)
+
+
 def _textured(features: NDArray[np.float64]) -> NDArray[np.float64]:
     return features[np.isfinite(features).all(axis=1)]
 
 
-def _normalized(plane: _Samples, *, border: Literal["edge", "constant"]) -> tuple[_Samples, _Samples]:
+def _normalize_luma(
+    plane: _Samples, window: NDArray[np.float64], *, border: Literal["edge", "constant"]
+) -> tuple[_Samples, _Samples]:
     """Luma less its local mean by its local deviation + 1, and the deviation; `border` as in `np.pad`.
 
     Where the picture is flat, only rounding errors remain, and their signs enter the features (most of all in JPEG at
     low quality). So they are those of the authors' code in GNU Octave: 64 bits, not centred, one pass, its window, its
     order.
     """
-    padded = np.pad(plane, len(_WINDOW) // 2, mode=border)
-    mean = correlate_window(padded, _WINDOW)
-    deviation = np.sqrt(np.abs(correlate_window(padded * padded, _WINDOW) - mean * mean))
+    padded = np.pad(plane, len(window) // 2, mode=border)
+    mean = correlate_window(padded, window)
+    deviation = np.sqrt(np.abs(correlate_window(padded * padded, window) - mean * mean))
     return (plane - mean) / (deviation + 1), deviation
 
 
-def _asymmetric_fit(blocks: _Samples) -> tuple[NDArray[np.float64], ...]:
+def _fit_asymmetric_gaussians(blocks: _Samples) -> tuple[NDArray[np.float64], ...]:
     """Shape, left and right deviation of an asymmetric generalized Gaussian for each (rows, h, columns, w) block.
 
     By moment matching on a grid of shapes from 0.2 to 10. For a block that lacks values of one sign, the smallest shape
@@ -173,7 +184,8 @@ def _shape_grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return grid, np.exp(logarithms)
 
 
-def _spread(shape: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+def _generalized_spread(shape: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scale of generalized Gaussians of these shapes and standard deviations."""
     scales = [math.exp((math.lgamma(1 / value) - math.lgamma(3 / value)) / 2) for value in shape.ravel()]
     spread: NDArray[np.float64] = deviation * np.reshape(scales, shape.shape)
     return spread
@@ -186,32 +198,11 @@ def _asymmetric_mean(shape: float, left: float, right: float) -> float:
 
 @lru_cache(maxsize=1)
 def _own_model() -> NaturalModel:
-    with files("vqmon.media.measures").joinpath("natural_photos.npz").open("rb") as file, np.load(file) as arrays:
+    with (
+        files("vqmon.media.measures.no_reference").joinpath("natural_photos.npz").open("rb") as file,
+        np.load(file) as arrays,
+    ):
         return NaturalModel(mean=arrays["mean"], covariance=arrays["covariance"])
-
-
-def _spatial_information(plane: NDArray[np.float32]) -> float:
-    smooth_down = plane[:-2] + 2 * plane[1:-1] + plane[2:]
-    smooth_across = plane[:, :-2] + 2 * plane[:, 1:-1] + plane[:, 2:]
-    across, down = smooth_down[:, 2:] - smooth_down[:, :-2], smooth_across[2:] - smooth_across[:-2]
-    return float(np.sqrt(across * across + down * down).std(dtype=np.float64))
-
-
-def _temporal_information(previous: Plane, plane: Plane) -> float:
-    return float((plane - previous).std(dtype=np.float64))
-
-
-def _pq_luma(picture: Picture) -> Plane:
-    return _pq_levels()[picture.luma.astype(np.uint8)]
-
-
-@lru_cache(maxsize=1)
-def _pq_levels() -> NDArray[np.float32]:
-    """(256,): luma on a display from 0.1 to 300 cd/m2, in the PQ domain, times 255."""
-    luminance = (300 - 0.1) * (np.arange(256) / 255) ** 2.4 + 0.1
-    power = (luminance / 10_000) ** 0.1593017578125
-    levels: NDArray[np.float64] = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375 * 255
-    return levels.astype(np.float32)
 
 
 NIQE = Measure(
@@ -225,48 +216,4 @@ NIQE = Measure(
     source="Mittal, Soundararajan and Bovik, IEEE SPL 20(3), 2013",
     min_side_px=2 * _BLOCK,
     value=lambda _, picture: niqe(picture, _own_model()),
-)
-SI = Measure(
-    name="si",
-    description="spatial information of luma",
-    unit="",
-    low=0,
-    high=None,
-    higher_is_better=None,
-    needs="nothing",
-    source="ITU-T P.910 (04/2008)",
-    value=lambda _, picture: _spatial_information(picture.luma),
-)
-TI = Measure(
-    name="ti",
-    description="temporal information of luma",
-    unit="",
-    low=0,
-    high=None,
-    higher_is_better=None,
-    needs="previous",
-    source="ITU-T P.910 (04/2008)",
-    value=lambda previous, picture: _temporal_information(previous.luma, picture.luma),
-)
-SI_PQ = Measure(
-    name="si_pq",
-    description="spatial information in the PQ domain",
-    unit="",
-    low=0,
-    high=None,
-    higher_is_better=None,
-    needs="nothing",
-    source="ITU-T P.910 (10/2023)",
-    value=lambda _, picture: _spatial_information(_pq_luma(picture)),
-)
-TI_PQ = Measure(
-    name="ti_pq",
-    description="temporal information in the PQ domain",
-    unit="",
-    low=0,
-    high=None,
-    higher_is_better=None,
-    needs="previous",
-    source="ITU-T P.910 (10/2023)",
-    value=lambda previous, picture: _temporal_information(_pq_luma(previous), _pq_luma(picture)),
 )
