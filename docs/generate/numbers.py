@@ -19,8 +19,9 @@ from vqmon.transport.history.backends.views import VIEW_COLUMNS
 _METRICS = """\
 Every metric of the long-running commands: its type, unit and labels, and its name in Prometheus. They are
 served at `/metrics` of `daemon.health_port`, and sent over OTLP when OpenTelemetry's variables ask for it
-([](../operations.md#opentelemetry)). No metric has a label for stream, rendition, segment or address: these
-are in the events and in the history."""
+([](../operations.md#opentelemetry)). No metric has a label for segment or address, and
+only those of `vqmon.stream` have one for stream and rendition: for the streams that `metrics.streams` names,
+and at most `metrics.max_renditions` renditions. All others are in the events and in the history."""
 
 _SIGNALS = """\
 Every number that is measured besides scores: signals of the picture, measurements of the sound, and reference

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,8 +12,9 @@ from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, op
 from vqmon.core.types import QualityEvent, Reference, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import FetchError, SegmentError, SettingsError
 from vqmon.flow import iterate, map_in_order
+from vqmon.media.fetch.address_form import check_address_form
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.fetch.ssrf_policy import printable
+from vqmon.media.fetch.ssrf_policy import printable, redact_url
 from vqmon.media.sources.playlist import discover_segments
 from vqmon.settings.load import Settings
 
@@ -37,7 +38,8 @@ async def score_media(
     An address is the path or URL of a media file, of a folder of media files, or of an HLS or DASH playlist. A
     `reference` is one too: each segment is compared with the one of its file name or number there, or the only one.
     For `located_frames` see `Observer`. `on_segment_count` is called once, before the first segment is fetched;
-    `on_observation` after each segment.
+    `on_observation` after each segment. An address that can never be fetched is a failure among the others; raises
+    SettingsError when all of them are.
     """
     observations: list[Observation] = []
 
@@ -47,8 +49,14 @@ async def score_media(
             observations.append(observation)
             on_observation(observation)
 
-    policy = fetch_policy(settings, named=[*addresses, *([reference] if reference else [])])
-    files = [file for address in addresses for file in _expand_folder(address)]
+    malformed = _malformed_addresses(addresses)
+    named = [address for address in addresses if address not in malformed]
+    policy = fetch_policy(settings, named=[*named, *([reference] if reference else [])])
+    files = [
+        file
+        for address in addresses
+        for file in ([malformed[address]] if address in malformed else _expand_folder(address))
+    ]
     async with (
         Fetcher(policy) as fetcher,
         open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as opened,
@@ -61,6 +69,24 @@ async def score_media(
         on_segment_count(len(items))
         await map_in_order(iterate(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return observations
+
+
+def _malformed_addresses(addresses: Sequence[str]) -> Mapping[str, SegmentFailure]:
+    """The addresses that can never be fetched, with their failures."""
+    malformed: dict[str, SegmentFailure] = {}
+    for address in addresses:
+        try:
+            check_address_form(address)
+        except SettingsError as error:
+            if set(addresses) == {*malformed, address}:
+                raise
+            name = printable(redact_url(address)) or "(empty address)"
+            segment = Segment(
+                rendition=Rendition(stream_id=name, name="file"), sequence=0, url="vqmon:malformed", starts_at=utc_now()
+            )
+            failure = failure_from_error(segment, FetchError("refused", str(error)), observed_at=segment.starts_at)
+            malformed[address] = failure
+    return malformed
 
 
 def _expand_folder(address: str) -> Sequence[str | SegmentFailure]:

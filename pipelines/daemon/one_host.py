@@ -23,7 +23,6 @@ from pipelines.service.delivery.inputs import InputDecider, open_input_decider
 from pipelines.service.delivery.notifications import AlertNotifier, open_notifier
 from pipelines.service.history_thread import HistoryThread, OpenThread, open_history_thread, start_history_thread
 from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service
-from pipelines.service.objective import Objective
 from pipelines.service.reload import SettingsReload, serve_reloading, stop_when_signalled
 from pipelines.service.retention import regular_pruning
 from pipelines.service.wiring import (
@@ -180,9 +179,7 @@ async def _open_parts(
         running=FairSlots(settings.in_flight),
         overload=overload,
         service=service,
-        on_publish=counting_callback(
-            service, on_publish, objective=Objective(floor=settings.daemon.slo_floor, drop=settings.daemon.slo_drop)
-        ),
+        on_publish=counting_callback(service, on_publish, settings),
     )
     return sources, context
 

@@ -8,6 +8,8 @@ from hashlib import sha256
 from itertools import accumulate
 from urllib.parse import urlsplit
 
+from opentelemetry.trace import SpanContext
+
 from pipelines.observe.observer import Observation
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.alerts.judge import Judge
@@ -30,7 +32,7 @@ from vqmon.core.types import (
 from vqmon.errors import SegmentError, SettingsError, WireError
 from vqmon.telemetry.bottleneck import OVERLOADED_RULE
 from vqmon.telemetry.logs import log_event
-from vqmon.telemetry.otlp import continued_trace
+from vqmon.telemetry.otlp import NO_SPAN, continued_trace, span
 from vqmon.transport.kafka.records import INPUT_HEADER, Headers, ProducerRecord, Record, TopicNames
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.alert_state import state_key
@@ -87,6 +89,8 @@ class ObservedRecord:
     outcome: Outcome
     # why the record is no segment message; None when it is one
     rejected: str | None = None
+    # of the span in which it was consumed
+    span_context: SpanContext = NO_SPAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +143,15 @@ async def observe_record(
     except WireError as error:
         outcome = _rejected_outcome(record, str(error), identity, now())
         return ObservedRecord(record=record, outcome=outcome, rejected=str(error))
-    with continued_trace(record.headers_by_name()):
-        return ObservedRecord(record=record, outcome=(await observe(segment)).outcome)
+    messaging: dict[str, str | int] = {
+        "operation.type": "process",
+        "destination.name": identity.names.segments,
+        "destination.partition.id": str(record.partition),
+        "kafka.offset": record.offset,
+        "consumer.group.name": identity.group,
+    }
+    with continued_trace(headers), span("consume", kind="CONSUMER", messaging=messaging) as context:
+        return ObservedRecord(record=record, outcome=(await observe(segment)).outcome, span_context=context)
 
 
 class PartitionJudge:

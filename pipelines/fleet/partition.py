@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -27,6 +27,7 @@ from vqmon.flow import Overtaking, map_in_order
 from vqmon.plurals import plural
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
+from vqmon.telemetry.otlp import span
 from vqmon.transport.kafka.records import (
     BatchWriter,
     CommittedOffset,
@@ -494,12 +495,17 @@ class PartitionWorker:
 
     async def _judge_and_write(self, ready: Sequence[tuple[Record | OffsetAdvance, object | None]]) -> None:
         assert self._judge is not None
-        judged = self._judge.judge_records([observed for _, observed in ready if observed is not None])
-        finished = [entry.offset for entry, _ in ready if isinstance(entry, Record)][: judged.count]
-        last = ready[-1][0]
-        advance = last.offset if isinstance(last, OffsetAdvance) and not self._judge.is_halted else None
-        if finished or advance is not None:
-            await self._write(judged.records, self._tracker.position_after(finished, up_to=advance), finished)
+        links = [observed.span_context for _, observed in ready if isinstance(observed, ObservedRecord)]
+        messaging: dict[str, str | int] = {"operation.type": "send", "batch.message_count": len(links)}
+        with span("publish", links=links, kind="PRODUCER", messaging=messaging) if links else nullcontext():
+            with span("judge"):
+                judged = self._judge.judge_records([observed for _, observed in ready if observed is not None])
+            finished = [entry.offset for entry, _ in ready if isinstance(entry, Record)][: judged.count]
+            last = ready[-1][0]
+            advance = last.offset if isinstance(last, OffsetAdvance) and not self._judge.is_halted else None
+            if finished or advance is not None:
+                with span("transaction"):
+                    await self._write(judged.records, self._tracker.position_after(finished, up_to=advance), finished)
         for entry, _ in ready:
             del self._held[id(entry)]
         self._idle_since = time.monotonic()

@@ -20,7 +20,6 @@ from pipelines.service.brokers import (
     wait_for_topics,
 )
 from pipelines.service.lifecycle import OnPublish, Service, call_every, counting_callback, open_service
-from pipelines.service.objective import Objective
 from pipelines.service.reload import SettingsReload, serve_reloading, stop_when_signalled
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Segment
@@ -202,9 +201,7 @@ async def _run_members(
         retention=settings.alerts.retention,
         overload=monitor.overload_of,
         meters=service.meters,
-        on_publish=counting_callback(
-            service, on_publish, objective=Objective(floor=settings.daemon.slo_floor, drop=settings.daemon.slo_drop)
-        ),
+        on_publish=counting_callback(service, on_publish, settings),
     )
     contexts = subscriptions.contexts(observe)
     if reload is not None:

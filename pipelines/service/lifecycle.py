@@ -17,11 +17,13 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from pipelines.service.objective import Objective
 from vqmon.core.alerts.media_timeline import NOT_JUDGED
 from vqmon.core.types import Alert, Outcome, QualityEvent
+from vqmon.settings.load import Settings
 from vqmon.settings.sections import DaemonSettings
 from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
-from vqmon.telemetry.otlp import exported_traces, metric_readers, service_resource
+from vqmon.telemetry.otlp import exported_logs, exported_traces, metric_readers, service_resource
+from vqmon.telemetry.stream_metrics import StreamMetrics, StreamSelection
 
 log = logging.getLogger("vqmon.daemon")
 
@@ -83,19 +85,24 @@ def open_service(daemon: DaemonSettings) -> Iterator[Service]:
     with ExitStack() as stack:
         stack.callback(service.meters.close)
         stack.enter_context(exported_traces(version("vqmon")))
+        stack.enter_context(exported_logs(version("vqmon")))
         if daemon.health_port:
             stack.enter_context(HealthServer(daemon.health_host, daemon.health_port, progress=service.progress))
         yield service
 
 
-def counting_callback(service: Service, on_publish: OnPublish | None, *, objective: Objective) -> OnPublish:
+def counting_callback(service: Service, on_publish: OnPublish | None, settings: Settings) -> OnPublish:
     """Return a callback that counts what was published, then calls `on_publish`; without one, alerts are logged."""
     meters = service.meters
+    objective = Objective(floor=settings.daemon.slo_floor, drop=settings.daemon.slo_drop)
+    selection = StreamSelection(**settings.metrics.model_dump())
+    streams = StreamMetrics(meters, selection, monotonic=time.monotonic)
     level = logging.WARNING if on_publish is None else logging.DEBUG
 
     def count(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
         if outcomes:
             _count_outcomes(outcomes, meters, objective)
+            streams.record(outcomes)
             meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
             sd_notify(f"STATUS=last segment {outcomes[-1].segment.key}")
         meters.set("vqmon.in_flight", service.progress.in_flight)

@@ -33,6 +33,15 @@ def test_a_history_that_fails_is_no_wrong_setting(tmp_path: Path) -> None:
     assert "4 the history" in CliRunner().invoke(main, ["--help"]).output
 
 
+def test_the_summary_of_each_command_is_a_whole_sentence() -> None:
+    """Wrapped on a narrow terminal, not cut off."""
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert "..." not in text.partition("Commands:")[2]
+    summary = main.commands["switch-inputs"].get_short_help_str(limit=400)
+    assert summary.endswith("the webhooks of the settings.")
+    assert summary in " ".join(text.split())
+
+
 def test_child_processes_are_waited_for_where_the_shell_ignores_their_ends() -> None:
     """`trap "" CHLD` is inherited: the exit codes of decoder and encoder processes would be lost."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -43,6 +43,9 @@ _LOCATED_FRAMES = 2
 """Of how many frames per segment the report says where the scorers find them worse."""
 
 
+_MAX_SUMMARY_CHARACTERS = 400
+
+
 class _Group(click.Group):
     """Prints the errors of vqmon as one message instead of a traceback."""
 
@@ -59,6 +62,15 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             err.print("vqmon: stopped")
             ctx.exit(130)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their whole first sentence, wrapped; click would cut it off at the width."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [
+            (name, command.get_short_help_str(limit=_MAX_SUMMARY_CHARACTERS)) for name, command in commands if command
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

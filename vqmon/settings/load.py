@@ -27,6 +27,7 @@ from vqmon.settings.sections import (
     HistorySettings,
     KafkaSettings,
     LogSettings,
+    MetricsSettings,
     NotifySettings,
     ScoringSettings,
     SourceSettings,
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
     history: HistorySettings = HistorySettings()
     experiments: ExperimentSettings = ExperimentSettings()
     daemon: DaemonSettings = DaemonSettings()
+    metrics: MetricsSettings = MetricsSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 

@@ -475,6 +475,14 @@ class DaemonSettings(Section):
     slo_drop: float = Field(default=5.0, ge=0, le=100)
 
 
+class MetricsSettings(Section):
+    """Which streams have metrics of their own."""
+
+    streams: tuple[str, ...] = ()
+    renditions: tuple[str, ...] = ("*",)
+    max_renditions: int = Field(default=100, ge=1, le=10_000)
+
+
 class WebLimits(Section):
     """What clients of the pages may take up."""
 

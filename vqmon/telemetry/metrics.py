@@ -12,6 +12,10 @@ from opentelemetry.sdk.resources import Resource
 MetricName = Literal[
     "vqmon.segment.count",
     "vqmon.segment.score",
+    "vqmon.stream.score",
+    "vqmon.stream.unscored",
+    "vqmon.stream.ends_at",
+    "vqmon.stream.left_out",
     "vqmon.stage.duration",
     "vqmon.lag",
     "vqmon.in_flight",
@@ -95,6 +99,31 @@ METRICS: Mapping[MetricName, Metric] = {
         description="pooled score 0..100, by `scorer`",
         bucket_bounds=tuple(range(5, 100, 5)),
         labels=("scorer",),
+    ),
+    "vqmon.stream.score": Metric(
+        kind="gauge",
+        unit="1",
+        description="score 0..100 of the newest segment, none while it is unscored, by `stream`, `rendition` and "
+        "`scorer`; for the streams of `metrics.streams`",
+        labels=("stream", "rendition", "scorer"),
+    ),
+    "vqmon.stream.unscored": Metric(
+        kind="gauge",
+        unit="1",
+        description="share of the newest 30 segments that is unscored, 0..1; for the streams of `metrics.streams`",
+        labels=("stream", "rendition"),
+    ),
+    "vqmon.stream.ends_at": Metric(
+        kind="gauge",
+        unit="s",
+        description="end of the newest segment on the stream's timeline, as Unix time; for the streams of "
+        "`metrics.streams`",
+        labels=("stream", "rendition"),
+    ),
+    "vqmon.stream.left_out": Metric(
+        kind="gauge",
+        unit="{rendition}",
+        description="renditions of `metrics.streams` without series, as `metrics.max_renditions` others have them",
     ),
     "vqmon.stage.duration": Metric(
         kind="histogram",
@@ -355,7 +384,7 @@ METRICS: Mapping[MetricName, Metric] = {
         kind="gauge", unit="{write}", description="number of the newest write that the pages see"
     ),
 }
-"""Labels have low cardinality: never a stream, rendition, segment or address."""
+"""Labels have low cardinality: never a segment or address; streams only in `vqmon.stream`, for a bounded list."""
 
 
 _Labels = tuple[tuple[str, str], ...]
@@ -371,6 +400,8 @@ class Meters:
         # gauge -> labels -> value; a gauge is read when it is collected, so that a series can also end
         self._gauges: dict[str, dict[_Labels, float]] = {}
         self._histograms: dict[str, Histogram] = {}
+        # gauge -> what reads its series
+        self._suppliers: dict[str, Callable[[], Iterable[tuple[float, Mapping[str, str]]]]] = {}
         for name, metric in METRICS.items():
             if metric.kind == "counter":
                 self._counters[name] = meter.create_counter(name, metric.unit, metric.description)
@@ -398,8 +429,14 @@ class Meters:
         """Set all series of a gauge, as (value, labels); those that are not given end."""
         self._gauges[name] = {tuple(labels.items()): value for value, labels in series}
 
+    def supply(self, name: MetricName, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
+        """Read all series of a gauge, as (value, labels), whenever it is collected, in the thread that collects."""
+        self._suppliers[name] = read
+
     def _observer(self, name: str) -> Callable[[CallbackOptions], Sequence[Observation]]:
         def observe(options: CallbackOptions) -> Sequence[Observation]:
+            if supplier := self._suppliers.get(name):
+                return [Observation(value, dict(labels)) for value, labels in supplier()]
             # A copy, as the collecting thread reads while others set.
             return [Observation(value, dict(labels)) for labels, value in self._gauges[name].copy().items()]
 

@@ -1,19 +1,22 @@
-"""Traces of segments, and the export of traces and metrics over OTLP, by OpenTelemetry's own variables.
+"""Traces of segments, and the export of traces, metrics and logs over OTLP, by OpenTelemetry's own variables.
 
-Nothing leaves the process unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or its form for traces or metrics alone) names a
-receiver. `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` ("none"), `OTEL_TRACES_SAMPLER`,
-`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_METRIC_EXPORT_INTERVAL` mean what its specification says.
+Nothing leaves the process unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or its form for traces, metrics or logs alone) names a
+receiver. `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`, `OTEL_LOGS_EXPORTER` ("none"),
+`OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_METRIC_EXPORT_INTERVAL` mean what its
+specification says.
 """
 
+import logging
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
+from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -78,8 +81,7 @@ def exported_traces(version: str) -> Iterator[None]:
         raise SettingsError(f"environment: {variable} {_REMEDY}") from error
     provider = TracerProvider(resource=service_resource(version), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    _state.tracer = trace.get_tracer("vqmon")
+    _state.tracer = provider.get_tracer("vqmon")
     try:
         yield
     finally:
@@ -87,8 +89,75 @@ def exported_traces(version: str) -> Iterator[None]:
         provider.shutdown()
 
 
+@contextmanager
+def exported_logs(version: str) -> Iterator[None]:
+    """Export vqmon's own log lines within the context, from its log level on, with the ids of their trace.
+
+    Raises SettingsError when the exporter is not installed.
+    """
+    variable = _endpoint_variable("LOGS")
+    if not variable:
+        yield
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    except ImportError as error:
+        raise SettingsError(f"environment: {variable} {_REMEDY}") from error
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    provider = LoggerProvider(resource=service_resource(version), shutdown_on_exit=False)
+    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    handler = _ExportHandler(provider.get_logger("vqmon"))
+    own = logging.getLogger("vqmon")
+    own.addHandler(handler)
+    try:
+        yield
+    finally:
+        own.removeHandler(handler)
+        provider.shutdown()
+
+
+class _ExportHandler(logging.Handler):
+    """Hands log lines to OpenTelemetry: the event name is the body, its fields are attributes; without secrets."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the line; the current span's ids come with the current context."""
+        fields: Mapping[str, object] = getattr(record, "fields", {})
+        attributes = {f"vqmon.{name}": _attribute(value) for name, value in fields.items()}
+        if record.exc_info:
+            attributes["exception.stacktrace"] = redact_addresses(logging.Formatter().formatException(record.exc_info))
+        self._logger.emit(
+            LogRecord(
+                timestamp=int(record.created * 1e9),
+                context=contexts.get_current(),
+                severity_number=_SEVERITIES.get(record.levelno, SeverityNumber.INFO),
+                severity_text=record.levelname,
+                body=redact_addresses(record.getMessage()),
+                attributes={**attributes, "code.namespace": record.name},
+            )
+        )
+
+
+_SEVERITIES = {
+    logging.DEBUG: SeverityNumber.DEBUG,
+    logging.INFO: SeverityNumber.INFO,
+    logging.WARNING: SeverityNumber.WARN,
+    logging.ERROR: SeverityNumber.ERROR,
+    logging.CRITICAL: SeverityNumber.FATAL,
+}
+
+
+def _attribute(value: object) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float) else redact_addresses(str(value))
+
+
 def _endpoint_variable(signal: str) -> str:
-    """The variable that names the receiver of a signal (TRACES or METRICS); "" when it is not exported."""
+    """The variable that names the receiver of a signal (TRACES, METRICS or LOGS); "" when it is not exported."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return ""
     if os.environ.get(f"OTEL_{signal}_EXPORTER", "otlp").strip().lower() == "none":
@@ -98,17 +167,31 @@ def _endpoint_variable(signal: str) -> str:
 
 
 @contextmanager
-def span(name: str, *, links: Sequence[SpanContext] = (), **attributes: Any) -> Iterator[SpanContext]:
-    """A span around the context; an exception is recorded on it. Nothing without a receiver."""
+def span(
+    name: str,
+    *,
+    links: Sequence[SpanContext] = (),
+    kind: Literal["INTERNAL", "CONSUMER", "PRODUCER"] = "INTERNAL",
+    messaging: Mapping[str, str | int] | None = None,
+    **attributes: Any,
+) -> Iterator[SpanContext]:
+    """A span around the context; an exception is recorded on it. Nothing without a receiver.
+
+    `attributes` are vqmon's own, `messaging` those of OpenTelemetry's conventions for Kafka, without their first part.
+    """
     tracer = _state.tracer
     if tracer is None:
         yield NO_SPAN
         return
     with tracer.start_as_current_span(
         name,
-        kind=SpanKind.INTERNAL,
+        kind=SpanKind[kind],
         links=[Link(context) for context in links if context.is_valid],
-        attributes={f"vqmon.{key}": value for key, value in attributes.items()},
+        attributes={
+            **{f"vqmon.{key}": value for key, value in attributes.items()},
+            **({"messaging.system": "kafka"} if messaging else {}),
+            **{f"messaging.{key}": value for key, value in (messaging or {}).items()},
+        },
         record_exception=False,
         set_status_on_exception=False,
     ) as current:

@@ -100,6 +100,20 @@ def test_an_argument_that_is_not_an_address_is_wrong_usage(address: str) -> None
     assert "is no address" in result.stderr
 
 
+def test_a_malformed_address_among_others_is_unscored_and_the_others_are_scored(tmp_path: Path) -> None:
+    """It is named with the remedy, without its secrets; exit code 3, as for anything that could not be scored."""
+    (tmp_path / "a.ts").write_bytes(clip(*x264(), size="192x108", seconds=1))
+    result = vqmon("score", "--json", "htps://user:pass@example.com/x.mp4?token=t", "a.ts", "ftp://example.com/y.mp4")
+    assert result.exit_code == 3, result.output
+    first, second, third = (json.loads(line)["data"] for line in result.stdout.splitlines() if line.startswith("{"))
+    assert "misspelt: write https://" in first["detail"]
+    assert "pass" not in result.output
+    assert "token" not in result.output
+    assert second["scores"]
+    assert (third["reason"], third["segment"]["rendition"]["stream_id"]) == ("refused", "ftp://example.com/y.mp4")
+    assert vqmon("score", "htps://example.com/x", "ftp://example.com/y").exit_code == 2
+
+
 async def test_too_large_names_the_setting(tmp_path: Path) -> None:
     """The detail says what allows more, and only where the setting is the limit."""
     file = tmp_path / "a.ts"

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -227,6 +229,30 @@ def test_the_command_says_it_in_three_forms(history: Path, file: Path, tmp_path:
     wrong = vqmon("compare", "finner", *common)
     assert wrong.exit_code == 2
     assert "did you mean 'finer'" in wrong.stderr
+
+
+def test_sql_has_the_numbers_of_the_command(history: Path, file: Path) -> None:
+    """Differences by content, means and counts by arm: the views and `compare --json` agree."""
+    document = json.loads(vqmon("compare", "finer", "--file", file, "--history", history, "--json").stdout)
+    effect = document["answers"][0]["effects"][0]
+    paired = (
+        "SELECT a.stream_id, avg(b.value - a.value), count(*) FROM v_experiments a JOIN v_experiments b"
+        " ON b.stream_id = a.stream_id AND b.starts_at = a.starts_at AND b.scorer = a.scorer"
+        " WHERE a.arm = 'a' AND b.arm = 'finer' AND a.scorer = 'lite@2' GROUP BY 1"
+    )
+    by_arm = (
+        "SELECT arm, avg(mean), sum(scored) FROM (SELECT arm, stream_id, avg(value) AS mean, count(*) AS scored"
+        " FROM v_experiments WHERE scorer = 'lite@2' GROUP BY 1, 2) GROUP BY 1"
+    )
+    with closing(sqlite3.connect(history)) as database:
+        differences = {name: (mean, count) for name, mean, count in database.execute(paired)}
+        arms = {arm: (mean, count) for arm, mean, count in database.execute(by_arm)}
+    lines = {line["cluster"]: (line["difference"], line["segments"]) for line in effect["by_cluster"]}
+    assert set(lines) == set(differences) == {*CLIPS, *PHOTOS}
+    for name, (mean, count) in differences.items():
+        assert lines[name] == (pytest.approx(mean), count)
+    for arm in document["arms"]:
+        assert arms[arm["arm"]] == (pytest.approx(arm["mean"]["lite@2"]), arm["scored"])
 
 
 def test_a_pilot_sizes_the_next_experiment(history: Path, file: Path) -> None:

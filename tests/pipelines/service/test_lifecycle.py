@@ -4,16 +4,16 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.request import urlopen
 
 import pytest
 
 from pipelines.service.lifecycle import Service, call_every, counting_callback, open_service, release_signals
-from pipelines.service.objective import Objective
 from tests import factories
 from vqmon.core.types import Alert, Outcome
-from vqmon.settings.sections import DaemonSettings
+from vqmon.settings.load import Settings
+from vqmon.settings.sections import DaemonSettings, MetricsSettings
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters, MetricName
 
@@ -28,10 +28,14 @@ class CountingMeters(Meters):
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[tuple[str, ...], float] = {}
+        self.supplied: dict[str, Callable[[], Iterable[tuple[float, Mapping[str, str]]]]] = {}
 
     def count(self, name: MetricName, amount: int = 1, **labels: str) -> None:
         key = (name, *labels.values())
         self.counts[key] = self.counts.get(key, 0) + amount
+
+    def supply(self, name: MetricName, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
+        self.supplied[name] = read
 
 
 def make_service() -> Service:
@@ -144,12 +148,13 @@ def test_outcomes_are_counted_and_passed_on(slo_floor: float, good: int) -> None
     callback = counting_callback(
         service,
         lambda outcomes, alerts: published.append((outcomes, alerts)),
-        objective=Objective(floor=slo_floor, drop=5.0),
+        Settings(daemon=DaemonSettings(slo_floor=slo_floor), metrics=MetricsSettings(streams=("*",))),
     )
     callback([EVENT, FAILURE], [ALERT])
     assert published == [([EVENT, FAILURE], [ALERT])]
     assert isinstance(service.meters, CountingMeters)
     counts = service.meters.counts
+    assert [value for value, _ in service.meters.supplied["vqmon.stream.unscored"]()] == [0.5]
     assert counts["vqmon.slo.total",] == 2
     assert counts["vqmon.slo.good",] == good
     assert counts["vqmon.segment.count", "scored", ""] == 1
@@ -161,5 +166,5 @@ def test_alerts_are_logged_as_warnings_only_when_nobody_else_gets_them(caplog: p
     """A callback prints or delivers them itself."""
     caplog.set_level(logging.DEBUG, logger="vqmon.daemon")
     for on_publish in (None, lambda outcomes, alerts: None):
-        counting_callback(make_service(), on_publish, objective=Objective(floor=None, drop=5.0))([FAILURE], [ALERT])
+        counting_callback(make_service(), on_publish, Settings())([FAILURE], [ALERT])
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, TypeVar, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, ScoreNoise
 from vqmon.core.scores import POOLINGS
@@ -207,9 +208,51 @@ def save_frame_spec(spec: ScorerSpec, path: Path) -> None:
 
 def _explain_by_key(error: ValidationError, path: Path) -> str:
     """One line per problem of a manifest: file, key and message."""
-    return "\n".join(
-        f"{path}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
-    )
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "manifest"
+        lines.append(f"{path}: {key}: {_requirement(problem)}")
+    return "\n".join(lines)
+
+
+_TYPE_NAMES = {
+    "bool": "true or false",
+    "dataclass": "an object",
+    "dict": "an object",
+    "finite": "a finite number",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list",
+    "string": "a text, in quotes",
+    "tuple": "a list",
+}
+"""First word of a pydantic error -> what the value must be, in the words of JSON."""
+
+
+def _requirement(problem: ErrorDetails) -> str:
+    """What a value of a manifest must be, and what it is."""
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return "is no key of this manifest; remove it"
+    if kind in ("missing", "missing_argument"):
+        return "is missing"
+    if kind == "json_invalid":
+        return f"is no JSON: {context['error']}"
+    value = problem["input"]
+    given = "" if isinstance(value, dict | list | tuple) else f", got {json.dumps(value, default=str)}"
+    if kind in ("literal_error", "enum"):
+        return f"must be {context['expected']}{given}"
+    if kind.startswith(("greater_than", "less_than")):
+        bound, side = next(iter(context.values())), "above" if kind.startswith("greater") else "below"
+        return f"must be {bound} or {side}{given}" if kind.endswith("equal") else f"must be {side} {bound}{given}"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} entries, has {context['actual_length']}"
+    if kind == "too_long":
+        return f"must have at most {context['max_length']} entries, has {context['actual_length']}"
+    noun = _TYPE_NAMES.get(kind.partition("_")[0], "a value of another type")
+    return f"must be {noun}{given}"
 
 
 def read_manifest(
@@ -315,7 +358,7 @@ def _explain(error: ValidationError, path: Path) -> str:
         elif problem["type"] in ("missing", "missing_argument"):
             lines.append(f"{path}: {key} is missing")
         else:
-            lines.append(f"{path}: {key}: {problem['msg'].removeprefix('Value error, ')}")
+            lines.append(f"{path}: {key}: {_requirement(problem)}")
     return "\n".join(lines)
 
 
