@@ -301,7 +301,8 @@ def export(options: argparse.Namespace) -> Path:
     network, checkpoint = _load(options)
     options.built.mkdir(parents=True, exist_ok=True)
     form = PairForm(
-        view=network.config.view, mean=MEAN, std=STD, outputs=("score", "degradations"), golden_tolerance=0.2
+        view=network.config.view, mean=MEAN, std=STD, outputs=("score", "degradations"), golden_tolerance=0.2,
+        stores_half_precision=True,
     )  # fmt: skip
     return write_pair(
         network, checkpoint["scorer"], version=_version(options), facts=checkpoint_facts(checkpoint),
@@ -334,7 +335,8 @@ def checkpoint_facts(checkpoint: dict[str, Any]) -> ManifestFacts:
 def verify(options: argparse.Namespace) -> list[str]:
     """Verify the exported scorer of a checkpoint against torch and itself. Raises VerifyError or DataError."""
     network, checkpoint = _load(options)
-    return verify_pair(options.built / f"{checkpoint['scorer']}@{_version(options)}.onnx", network=network)
+    pair = options.built / f"{checkpoint['scorer']}@{_version(options)}.onnx"
+    return verify_pair(pair, network=network, is_rounded=True)
 
 
 def card(options: argparse.Namespace) -> str:

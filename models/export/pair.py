@@ -11,6 +11,7 @@ import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from models.data.photos import COLUMNS, ROWS, SHORT_SIDE, TILE_HEIGHT, TILE_WIDTH
@@ -31,6 +32,8 @@ from vqmon.scoring.manifests.frame_scorer import (
 _OPSET = 20
 WIDTH, HEIGHT = COLUMNS * TILE_WIDTH, ROWS * TILE_HEIGHT
 _MAX_BATCH = 64
+_SMALLEST_HALVED = 1024
+"""Numbers; smaller weights, such as biases, are not worth a node of the graph."""
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 TILES_VIEW = View(kind="tiles", width=WIDTH, height=HEIGHT, short_side=SHORT_SIDE, columns=COLUMNS, rows=ROWS)
 _GOLDEN_INPUT = GoldenInput(kind="pattern", seed=2021, frames=3)
@@ -41,7 +44,8 @@ class PairForm:
     """What a network takes and gives: pixels of `view` normalised by mean and std, `outputs` with the score first.
 
     Convolution kernels differ between processors in the last bits, hence a tolerance of golden scores; a wrong picture
-    or file differs by far more.
+    or file differs by far more. With `stores_half_precision` the file holds large weights as float16, at half the size;
+    the runtime turns them into float32 when it loads them, and computes as before.
     """
 
     view: View
@@ -49,6 +53,7 @@ class PairForm:
     std: tuple[float, float, float]
     outputs: tuple[str, ...] = ("score",)
     golden_tolerance: float = 0.002
+    stores_half_precision: bool = False
 
 
 _LITE_FORM = PairForm(view=TILES_VIEW, mean=MEAN, std=STD)
@@ -140,6 +145,28 @@ def _write_onnx(network: nn.Module, target: Path, form: PairForm) -> None:
     assert program is not None
     program.save(str(target), external_data=False)
     _drop_metadata(target)
+    if form.stores_half_precision:
+        _store_half_precision(target)
+
+
+def _store_half_precision(target: Path) -> None:
+    """Replace large float32 weights of a graph by float16 ones, which a runtime casts to float32 when it loads them."""
+    model = onnx.load(str(target))
+    casts = []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < _SMALLEST_HALVED:
+            continue
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        half = f"{weight.name}_half"
+        casts.append(helper.make_node("Cast", [half], [weight.name], to=TensorProto.FLOAT))
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))
 
 
 def _drop_metadata(target: Path) -> None:

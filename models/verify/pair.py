@@ -17,19 +17,24 @@ _FORBIDDEN_OPERATORS = {"NonZero", "If", "Loop", "Scan"}
 _BATCH_SIZES = (1, 2, 5, 8)
 _TOLERANCE = 5e-5
 """Of the native range, between two ways to compute one score."""
+_ROUNDED_TOLERANCE = 2e-4
+"""The same between weights and their float16 form."""
 
 
 class VerifyError(Exception):
     """An export does not agree with its manifest, or with its network."""
 
 
-def verify_pair(pair: Path, *, network: nn.Module | None) -> list[str]:
-    """What was verified of an .onnx file and the .json beside it, one line each; raises VerifyError."""
+def verify_pair(pair: Path, *, network: nn.Module | None, is_rounded: bool = False) -> list[str]:
+    """What was verified of an .onnx file and the .json beside it, one line each; raises VerifyError.
+
+    `is_rounded` says that the file holds the network's weights as float16.
+    """
     spec = load_frame_spec(pair.with_suffix(".json"))
     lines = [_check_hash(pair, spec.sha256), _check_graph(pair), _check_golden(pair, spec)]
     lines.append(_check_batches(pair, spec))
     if network is not None:
-        lines.append(_check_torch(pair, spec, network=network))
+        lines.append(_check_torch(pair, spec, network=network, is_rounded=is_rounded))
     return lines
 
 
@@ -74,20 +79,21 @@ def _check_batches(pair: Path, spec: ScorerSpec) -> str:
     return _require_within(difference, _allowed(spec), f"batches of {_BATCH_SIZES} against one by one")
 
 
-def _check_torch(pair: Path, spec: ScorerSpec, *, network: nn.Module) -> str:
+def _check_torch(pair: Path, spec: ScorerSpec, *, network: nn.Module, is_rounded: bool) -> str:
     pictures = _golden_pixels(spec)
     pixels = to_network_input(pictures, mean=spec.input.mean, std=spec.input.std)
     with torch.inference_mode():
         outputs = network.eval()(torch.from_numpy(pixels))
     expected = (outputs[0] if isinstance(outputs, tuple) else outputs).numpy()
     difference = float(np.abs(_run(pair, pictures, spec) - expected).max())
-    return _require_within(difference, _allowed(spec), "torch against ONNX")
+    share = _ROUNDED_TOLERANCE if is_rounded else _TOLERANCE
+    return _require_within(difference, _allowed(spec, share), "torch against ONNX")
 
 
 def _run(pair: Path, pictures: Pixels, spec: ScorerSpec) -> NDArray[np.float32]:
     return run_onnx(pair, pictures, mean=spec.input.mean, std=spec.input.std)
 
 
-def _allowed(spec: ScorerSpec) -> float:
+def _allowed(spec: ScorerSpec, share: float = _TOLERANCE) -> float:
     low, high = spec.native_range
-    return _TOLERANCE * (high - low)
+    return share * (high - low)

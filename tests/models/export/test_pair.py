@@ -9,9 +9,19 @@ torch = pytest.importorskip("torch")
 
 from models import MODELS_FOLDER  # noqa: E402
 from models.data.photos import cut_tiles, lay_out_tiles  # noqa: E402
-from models.export.pair import read_manifest_facts, run_onnx, to_network_input, write_pair  # noqa: E402
-from models.networks.lite import Lite, LiteConfig, split_tiles  # noqa: E402
+from models.export.pair import (  # noqa: E402
+    HEIGHT,
+    TILES_VIEW,
+    WIDTH,
+    PairForm,
+    read_manifest_facts,
+    run_onnx,
+    to_network_input,
+    write_pair,
+)
+from models.networks.lite import MEAN, STD, Lite, LiteConfig, split_tiles  # noqa: E402
 from models.train.lite import tiles_to_tensor  # noqa: E402
+from models.verify.pair import verify_pair  # noqa: E402
 from vqmon.scoring.manifests.frame_scorer import load_frame_spec  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -48,6 +58,18 @@ def test_the_export_says_nothing_of_the_machine(pair: Path) -> None:
     content = pair.read_bytes()
     assert str(MODELS_FOLDER.parent).encode() not in content
     assert b"site-packages" not in content
+
+
+def test_half_precision_is_of_the_file_alone(network: Lite, pair: Path, tmp_path: Path) -> None:
+    """The file is little more than half as large; scores differ by the rounding of weights, and by no more."""
+    form = PairForm(view=TILES_VIEW, mean=MEAN, std=STD, stores_half_precision=True)
+    facts = read_manifest_facts(MODELS_FOLDER / "lite.facts.toml")
+    half = write_pair(network, "half", version=1, facts=facts, folder=tmp_path, form=form)
+    assert 0.5 < half.stat().st_size / pair.stat().st_size < 0.75
+    assert len(verify_pair(half, network=network, is_rounded=True)) == 5
+    pictures = np.random.default_rng(1).integers(0, 256, (2, HEIGHT, WIDTH, 3)).astype(np.uint8)
+    difference = np.abs(run_onnx(half, pictures) - run_onnx(pair, pictures)).max()
+    assert 0 < difference < 2e-4 * 200
 
 
 def test_the_graph_splits_a_mosaic_as_it_was_laid_out() -> None:
