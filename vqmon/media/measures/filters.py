@@ -138,6 +138,17 @@ def halve_bicubic(plane: NDArray[_Float]) -> NDArray[_Float]:
     return plane
 
 
+def resize_bytes(plane: NDArray[np.uint8], *, height: int, width: int) -> NDArray[np.uint8]:
+    """Resized as MATLAB's bicubic `imresize` of 8-bit pictures: rounded after each direction, smaller scale first."""
+    scales = (height / plane.shape[0], width / plane.shape[1])
+    for is_width in sorted((False, True), key=lambda index: scales[index]):
+        lines = plane.T if is_width else plane
+        weights = _resize_weights(lines.shape[0], (height, width)[is_width], scales[is_width], "bicubic", "<f8")
+        resized = np.floor(_apply_rows(weights, lines.astype(np.float64)) + 0.5).clip(0, 255).astype(np.uint8)
+        plane = resized.T if is_width else resized
+    return plane
+
+
 def _apply_rows(weights: NDArray[_Float], plane: NDArray[_Float]) -> NDArray[_Float]:
     """`weights @ plane` by blocks of rows, each over the input rows that have weight."""
     result = np.empty((weights.shape[0], plane.shape[1]), plane.dtype)

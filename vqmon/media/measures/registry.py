@@ -7,6 +7,7 @@ from vqmon.media.measures.apparent_distortion import MAD
 from vqmon.media.measures.feature_similarity import FSIM, FSIMC, GMSD, VSI
 from vqmon.media.measures.measure import Measure
 from vqmon.media.measures.no_reference.banding import CAMBI
+from vqmon.media.measures.no_reference.integrated import IL_NIQE
 from vqmon.media.measures.no_reference.natural_statistics import NIQE
 from vqmon.media.measures.no_reference.spatial_temporal import SI, SI_PQ, TI, TI_PQ
 from vqmon.media.measures.psnr import PSNR, PSNR_HVS, PSNR_HVS_M, PSNR_RGB
@@ -30,6 +31,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             VSI,
             MAD,
             NIQE,
+            IL_NIQE,
             CAMBI,
             SI,
             TI,

@@ -1,1 +1,1 @@
-"""Measures that need no reference: natural statistics (NIQE, BRISQUE), banding (CAMBI), SI and TI."""
+"""Measures that need no reference: natural statistics (NIQE, BRISQUE, IL-NIQE), banding (CAMBI), SI and TI."""

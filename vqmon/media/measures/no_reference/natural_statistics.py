@@ -79,14 +79,14 @@ def brisque_features(picture: Picture) -> NDArray[np.float64]:
     """(36,): at both sizes the shape and variance, then shape, mean, left and right variance of four products."""
     plane, features = picture.luma.astype(np.float64), []
     for _ in range(2):
-        normalized, _ = _normalize_luma(plane, _WINDOW, border="constant")
+        normalized, _ = normalize_luma(plane, _WINDOW, border="constant")
         whole = normalized[None, :, None, :]
         power = float((normalized * normalized).mean(dtype=np.float64))
         level = float(np.abs(normalized).mean(dtype=np.float64))
         features += [_symmetric_shape(power / level**2 if level > 0 else math.inf), power]
         for shift in _BRISQUE_SHIFTS:
             shape, left, right = (
-                values.item() for values in _fit_asymmetric_gaussians(whole * np.roll(whole, shift, (1, 3)))
+                values.item() for values in fit_asymmetric_gaussians(whole * np.roll(whole, shift, (1, 3)))
             )
             features += [shape, _asymmetric_mean(shape, left, right), left**2, right**2]
         plane = halve_bicubic(plane)
@@ -100,36 +100,36 @@ def _block_features(luma: Plane) -> tuple[NDArray[np.float64], NDArray[np.float6
     parts: list[NDArray[np.float64]] = []
     sharpness = np.empty(0)
     for scale in (1, 2):
-        normalized, deviation = _normalize_luma(plane, _WINDOW, border="edge")
+        normalized, deviation = normalize_luma(plane, _WINDOW, border="edge")
         side = _BLOCK // scale
-        parts += _pair_features(normalized.reshape(rows, side, columns, side))
+        parts += pair_features(normalized.reshape(rows, side, columns, side))
         if scale == 1:
             sharpness = deviation.reshape(rows, side, columns, side).mean(axis=(1, 3)).ravel()
             plane = halve_bicubic(plane)
     return np.stack([part.ravel() for part in parts], axis=1), sharpness
 
 
-def _pair_features(blocks: _Samples) -> Iterator[NDArray[np.float64]]:
+def pair_features(blocks: _Samples) -> Iterator[NDArray[np.float64]]:
     """The 18 features of normalized luma in (rows, h, columns, w) blocks, each (rows, columns).
 
     Shape and spread, then shape, mean, left and right spread of the products with four neighbours.
     """
-    shape, left, right = _fit_asymmetric_gaussians(blocks)
+    shape, left, right = fit_asymmetric_gaussians(blocks)
     yield shape
-    yield (_generalized_spread(shape, left) + _generalized_spread(shape, right)) / 2
+    yield (generalized_spread(shape, left) + generalized_spread(shape, right)) / 2
     for shift in _NIQE_SHIFTS:
-        shape, left, right = _fit_asymmetric_gaussians(blocks * np.roll(blocks, shift, (1, 3)))
+        shape, left, right = fit_asymmetric_gaussians(blocks * np.roll(blocks, shift, (1, 3)))
         yield shape
         yield np.vectorize(_asymmetric_mean, otypes=[float])(shape, left, right)
-        yield _generalized_spread(shape, left)
-        yield _generalized_spread(shape, right)
+        yield generalized_spread(shape, left)
+        yield generalized_spread(shape, right)
 
 
 def _textured(features: NDArray[np.float64]) -> NDArray[np.float64]:
     return features[np.isfinite(features).all(axis=1)]
 
 
-def _normalize_luma(
+def normalize_luma(
     plane: _Samples, window: NDArray[np.float64], *, border: Literal["edge", "constant"]
 ) -> tuple[_Samples, _Samples]:
     """Luma less its local mean by its local deviation + 1, and the deviation; `border` as in `np.pad`.
@@ -144,7 +144,7 @@ def _normalize_luma(
     return (plane - mean) / (deviation + 1), deviation
 
 
-def _fit_asymmetric_gaussians(blocks: _Samples) -> tuple[NDArray[np.float64], ...]:
+def fit_asymmetric_gaussians(blocks: _Samples) -> tuple[NDArray[np.float64], ...]:
     """Shape, left and right deviation of an asymmetric generalized Gaussian for each (rows, h, columns, w) block.
 
     By moment matching on a grid of shapes from 0.2 to 10. For a block that lacks values of one sign, the smallest shape
@@ -184,7 +184,7 @@ def _shape_grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return grid, np.exp(logarithms)
 
 
-def _generalized_spread(shape: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+def generalized_spread(shape: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
     """The scale of generalized Gaussians of these shapes and standard deviations."""
     scales = [math.exp((math.lgamma(1 / value) - math.lgamma(3 / value)) / 2) for value in shape.ravel()]
     spread: NDArray[np.float64] = deviation * np.reshape(scales, shape.shape)
