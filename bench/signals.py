@@ -3,22 +3,26 @@
     python -m bench.signals FOLDER
 
 FOLDER holds natural clips, at any depth. Prints for each rule how many clips it would report and the longest time that
-its signal stays above the threshold in any clip; then, for the first ten clips, the signal of planted shimmer of five
-kinds and six amplitudes, encoded by x264 at CRF 23, with the rank correlation (Spearman) of both per clip.
+its signal stays above the threshold in any clip; then, for the first ten clips (`--clips`), how often each rule sees
+the faults of `planted_faults` in segments of four seconds, and how often it reports the same segment without; then the
+signal of planted shimmer of five kinds and six amplitudes, encoded by x264 at CRF 23, with the rank correlation
+(Spearman) of both per clip.
 """
 
 import argparse
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
 import imageio_ffmpeg
 import numpy as np
 
+from bench.planted_faults import FAULTS, X264
 from vqmon.core.alerts.conditions.signal import Signal
 from vqmon.core.types import DecodedSegment
 from vqmon.errors import DecodeError
@@ -32,6 +36,8 @@ _RULES = Path(__file__).parents[1] / "config" / "rules.toml"
 _AMPLITUDES = (0, 4, 8, 12, 18, 25)
 _FRAMES, _WIDTH = 50, 640
 _CLIPS = 10
+_FAULT_FRAMES, _FAULT_FPS = 100, 25
+_FIRST_SAMPLE_SECONDS = 1.2
 
 Picture = np.ndarray
 
@@ -39,16 +45,28 @@ Picture = np.ndarray
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
-    asyncio.run(_measure(parser.parse_args().folder))
+    parser.add_argument("--clips", type=int, default=_CLIPS, help="plant faults into so many clips")
+    parser.add_argument("--faults-only", action="store_true", help="print hits of planted faults, and nothing else")
+    arguments = parser.parse_args()
+    if arguments.faults_only:
+        asyncio.run(_measure_faults(arguments.folder, arguments.clips))
+    else:
+        asyncio.run(_measure(arguments.folder, arguments.clips))
 
 
-async def _measure(folder: Path) -> None:
+async def _measure_faults(folder: Path, clips: int) -> None:
+    async with DecoderPool(1, limits=_LIMITS) as pool:
+        await print_faults(_media_files(folder), pool, clips=clips)
+
+
+async def _measure(folder: Path, clips: int) -> None:
     async with DecoderPool(1, limits=_LIMITS) as pool:
         decoded = await decode_folder(folder, pool)
         print_natural(decoded)
+        await print_faults(_media_files(folder), pool, clips=clips)
         moving = [path for path, segment in decoded.items() if segment.media.frame_count >= _FRAMES]
         for kind, pattern in PATTERNS.items():
-            await print_planted(kind, pattern, [folder / path for path in moving[:_CLIPS]], pool)
+            await print_planted(kind, pattern, [folder / path for path in moving[:clips]], pool)
 
 
 # ---- natural material
@@ -92,6 +110,53 @@ def longest_run_seconds(decoded: DecodedSegment, condition: Signal) -> float:
         run = run + max(end - start, 0.0) if is_bad else 0.0
         longest = max(longest, run)
     return longest
+
+
+# ---- planted faults
+
+
+async def print_faults(paths: Iterable[Path], pool: DecoderPool, *, clips: int) -> None:
+    """One line per fault: in how many segments the rules about its signal hold; and of the same without the fault."""
+    segments = list(islice(_segments(paths), clips))
+    conditions = {rule.name: rule.condition for rule in parse_rules(_RULES.read_text())}
+    signals = {name: condition for name, condition in conditions.items() if isinstance(condition, Signal)}
+    plain = [await pool.decode(_encoded(frames, X264), views=()) for frames in segments]
+    print(f"\nplanted faults: {len(segments)} segments of {_FAULT_FRAMES / _FAULT_FPS:g} s")
+    for fault in FAULTS:
+        planted = []
+        for frames in segments:
+            media = fault.damage(_encoded(fault.plant(frames), fault.encoding))
+            with suppress(DecodeError):
+                planted.append(await pool.decode(media, views=()))
+        values = [float(np.max(each.signals[fault.signal])) for each in planted]
+        middle = f"{min(values, default=0):.2f}, {np.median(values or [0]):.2f}"
+        natural = max(float(np.max(each.signals[fault.signal])) for each in plain)
+        print(f"  {fault.signal}: {fault.name}: lowest, median {middle}; without it at most {natural:.2f}")
+        for name, condition in signals.items():
+            if condition.signal == fault.signal and condition.for_seconds <= _FAULT_FRAMES / _FAULT_FPS:
+                hits, false = (sum(_holds(each, condition) for each in decoded) for decoded in (planted, plain))
+                print(f"      {name}: {hits} of {len(segments)}, without it {false} of {len(plain)}")
+
+
+def _holds(decoded: DecodedSegment, condition: Signal) -> bool:
+    # in a stream the segments follow each other; in one alone, the first sample has no frames before it
+    seconds = min(condition.for_seconds, decoded.media.duration_seconds - _FIRST_SAMPLE_SECONDS)
+    run = longest_run_seconds(decoded, condition)
+    return run > 0 and run + 1e-6 >= seconds
+
+
+def _segments(paths: Iterable[Path]) -> Iterator[list[Picture]]:
+    for path in paths:
+        try:
+            frames = _load(path, count=_FAULT_FRAMES)
+        except (av.error.FFmpegError, IndexError):
+            continue
+        if len(frames) == _FAULT_FRAMES:
+            yield frames
+
+
+def _encoded(pictures: Sequence[Picture], encoding: tuple[str, ...]) -> bytes:
+    return _encode(pictures, rate=_FAULT_FPS, encoding=encoding)
 
 
 # ---- planted shimmer
@@ -157,7 +222,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return np.array([order[inverse == number].mean() for number in inverse])
 
 
-def _load(path: Path) -> list[Picture]:
+def _load(path: Path, *, count: int = _FRAMES) -> list[Picture]:
     """The first frames as luma, at most `_WIDTH` pixels wide."""
     with av.open(str(path)) as container:
         frames = []
@@ -165,7 +230,7 @@ def _load(path: Path) -> list[Picture]:
             width = min(_WIDTH, frame.width) // 2 * 2
             height = round(frame.height * width / frame.width) // 2 * 2
             frames.append(frame.reformat(width, height, "gray").to_ndarray())
-            if len(frames) >= _FRAMES:
+            if len(frames) >= count:
                 break
     return frames
 
@@ -183,13 +248,13 @@ async def _shimmer(
     return max(decoded.signals["shimmer"])
 
 
-def _encode(pictures: list[Picture]) -> bytes:
+def _encode(pictures: Sequence[Picture], *, rate: int = 30, encoding: tuple[str, ...] = X264[:-2]) -> bytes:
+    """A transport stream of pictures without colour. They go in as YUV: grey counts as full range and is scaled."""
     height, width = pictures[0].shape
-    source = ("-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", "30", "-i", "-")
-    chain = "scale=in_range=tv:out_range=tv,format=yuv420p"
-    encoding = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-f", "mpegts", "-")
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, "-vf", chain, *encoding]
-    raw = b"".join(np.clip(picture, 16, 235).astype(np.uint8).tobytes() for picture in pictures)
+    source = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, *encoding, "-f", "mpegts", "-"]
+    chroma = bytes([128]) * (height * width // 2)
+    raw = b"".join(np.clip(picture, 16, 235).astype(np.uint8).tobytes() + chroma for picture in pictures)
     return subprocess.run(command, input=raw, capture_output=True, check=True).stdout
 
 

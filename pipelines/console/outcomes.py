@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.observe.playlists.partial_verdicts import PartialVerdict
 from vqmon.core.frames import UNMEASURED_AUDIO
 from vqmon.core.scores import score_band
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
@@ -67,6 +68,15 @@ def outcome_line(outcome: Outcome) -> str:
     return f"{place} {scores}  {plural(len(outcome.times_seconds), 'frame')}" + (
         f"  [yellow]{notable}[/yellow]" if notable else ""
     )
+
+
+def partial_line(verdict: PartialVerdict) -> str:
+    """One verdict on a segment that is being made in one line, with markup."""
+    place = f"{verdict.starts_at:%H:%M:%S} {escape(_plain(verdict.rendition.key)):24} #{verdict.sequence:<6}"
+    span = f"{verdict.from_seconds:.1f} to {verdict.to_seconds:.1f} s of it"
+    if verdict.score is None:
+        return f"[dim]{place} {span} [/dim] [red]unscored: {verdict.unscored}[/red]"
+    return f"[dim]{place} {span}  {verdict.score.scorer} {verdict.score.value:5.1f}[/dim]"
 
 
 def alert_line(alert: Alert) -> str:

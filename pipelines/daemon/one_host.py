@@ -14,8 +14,11 @@ from pipelines.daemon.history_writer import HistoryWriter
 from pipelines.daemon.judge_again import StoredProgress, is_announced, judge_again, read_progress
 from pipelines.daemon.live_queue import LiveQueue, RenditionSource
 from pipelines.daemon.overload import CHECK_SECONDS, OverloadMonitor
+from pipelines.daemon.partial_verdicts import OnPartial, counting_partials, watch_open_segments
 from pipelines.daemon.stream_ends import publish_requested_ends
 from pipelines.observe.observer import Observation
+from pipelines.observe.playlists.ad_breaks import AdBreakLabels
+from pipelines.observe.playlists.partial_verdicts import PartialObserver
 from pipelines.observe.poison import PoisonGuard
 from pipelines.observe.scoring_tiers import RecordStage
 from pipelines.service.arm_media import with_arm_media
@@ -84,6 +87,9 @@ class _WatchContext:
     overload: OverloadMonitor
     service: Service
     on_publish: OnPublish
+    # None = segments that are being made are not looked at
+    partial: PartialObserver | None = None
+    on_partial: OnPartial = lambda verdict: None
 
 
 async def run(
@@ -91,6 +97,7 @@ async def run(
     *,
     for_seconds: float | None = None,
     on_publish: OnPublish | None = None,
+    on_partial: OnPartial | None = None,
     load: Callable[[], Settings] | None = None,
     open_thread: OpenThread = start_history_thread,
 ) -> None:
@@ -104,7 +111,7 @@ async def run(
     with open_service(settings.daemon) as service:
         await serve_reloading(
             settings,
-            partial(_watch, on_publish=on_publish, open_thread=open_thread),
+            partial(_watch, on_publish=on_publish, on_partial=on_partial, open_thread=open_thread),
             service=service,
             for_seconds=for_seconds,
             load=load,
@@ -121,6 +128,7 @@ async def _watch(
     for_seconds: float | None,
     reload: SettingsReload | None,
     on_publish: OnPublish | None,
+    on_partial: OnPartial | None,
     open_thread: OpenThread,
 ) -> None:
     """Watch until a stop or a reload. Parts open in the order in which a segment passes them, and close in reverse."""
@@ -133,6 +141,7 @@ async def _watch(
             open_thread(history.location, mode="write", evidence_max_bytes=history.evidence_max_bytes)
         )
         sources, context = await _open_parts(stack, settings, thread, service=service, on_publish=on_publish)
+        context = replace(context, on_partial=counting_partials(service.meters, on_partial))
         stack.enter_context(regular_pruning(thread, history))
         stack.enter_context(service.watchdog_pings())
         async with service.serving(
@@ -180,6 +189,7 @@ async def _open_parts(
         overload=overload,
         service=service,
         on_publish=counting_callback(service, on_publish, settings),
+        partial=observer.partial,
     )
     return sources, context
 
@@ -362,10 +372,14 @@ async def _watch_rendition(stream_id: str, rendition: RenditionSource, context: 
         alerts = await context.sink.publish(rendition.name, observations)
         context.on_publish([observation.outcome for observation in observations], alerts)
 
-    with context.overload.watching(queue):
-        await run_concurrently(
-            [queue.fill(), map_in_order(queue, observe, publish, running=context.running.of(stream_id))]
+    running = context.running.of(stream_id)
+    works = [queue.fill(), map_in_order(queue, observe, publish, running=running)]
+    if context.partial is not None:
+        works.append(
+            watch_open_segments(rendition, context.partial, queue, running=running, on_partial=context.on_partial)
         )
+    with context.overload.watching(queue):
+        await run_concurrently(works)
     if not context.service.stop.is_set():
         log.info(
             **log_event("rendition.ended", rendition=rendition.name, segments=count, why="its playlist is complete")
@@ -393,6 +407,7 @@ class OutcomeSink:
         self._record_stage = record_stage
         self._writer = writer
         self.decider = decider
+        self._ad_breaks = AdBreakLabels()
 
     @property
     def is_provisional(self) -> bool:
@@ -401,7 +416,7 @@ class OutcomeSink:
 
     async def publish(self, rendition_key: str, observations: Sequence[Observation]) -> Sequence[Alert]:
         """Judge and write consecutive observations of one rendition."""
-        outcomes = [observation.outcome for observation in observations]
+        outcomes = [self._ad_breaks.label(observation.outcome) for observation in observations]
         with span("publish", links=[observation.span_context for observation in observations], segments=len(outcomes)):
             with span("judge"):
                 alerts = [alert for outcome in outcomes for alert in self.judge.judge(outcome)]

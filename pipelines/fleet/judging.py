@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from opentelemetry.trace import SpanContext
 
 from pipelines.observe.observer import Observation
+from pipelines.observe.playlists.ad_breaks import AdBreakLabels
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.media_timeline import DUPLICATE
@@ -185,6 +186,7 @@ class PartitionJudge:
         self._judge = Judge(rules, states, gather=self._gathered.add, retention=retention)
         self._outages = parse_outages(stored.get(_OUTAGES_KEY))
         self._rejections = parse_rejections(stored.get(_REJECTIONS_KEY))
+        self._ad_breaks = AdBreakLabels()
         self.is_halted = False
 
     def judge_records(self, ready: Sequence[ObservedRecord | ControlRecord]) -> JudgedRecords:
@@ -210,6 +212,7 @@ class PartitionJudge:
                     outgoing += self._encode_control_message(message, entry_alerts, headers)
             else:
                 entry = self._without_second_verdict(entry)
+                entry = replace(entry, outcome=self._ad_breaks.label(entry.outcome))
                 entry_alerts = self._judge_observed(entry)
                 headers = self._headers(entry.record)
                 outgoing += self._encode_observed(entry, entry_alerts, headers)

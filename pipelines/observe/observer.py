@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanContext
 
 from pipelines.observe.addresses import AddressFailover, Fetch, FetchedMedia, segment_at
 from pipelines.observe.heat_maps import RecentDetail, RecentScores, scorer_heat_map
+from pipelines.observe.playlists.partial_verdicts import PartialObserver
 from pipelines.observe.playlists.sound import SeparateSound
 from pipelines.observe.scoring_tiers import (
     OtherMedia,
@@ -86,6 +87,8 @@ class Observer:
     find_reference: FindReference = _nothing
     find_sound: FindSound = _nothing
     store_media: StoreMedia = _store_nothing
+    # looks at segments that are being made; None = nobody asks for that
+    partial: PartialObserver | None = None
     # of how many of the worst frames of a segment each scorer tells which parts are worse; 0 = none, as it takes long
     located_frames: int = 0
     # the same of segments that score less than their rendition lately: these are what alerts are about

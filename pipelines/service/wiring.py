@@ -17,9 +17,10 @@ from urllib.parse import unquote, urlsplit
 import vqmon
 from pipelines.observe.observer import FindReference, FindSound, Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
+from pipelines.observe.playlists.partial_verdicts import PartialObserver
 from pipelines.observe.playlists.references import ReferencePlaylist
 from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
-from pipelines.observe.scoring_tiers import OtherMedia, RecordStage, ScoringCascade
+from pipelines.observe.scoring_tiers import OtherMedia, RecordStage, Scorer, ScoringCascade
 from pipelines.service.history_thread import HistoryThread
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.experiments.definition import Experiment
@@ -78,10 +79,8 @@ async def open_observer(
             reference = None
             if request is not None and "reference" in others:
                 reference = ReferenceMedia(media=others["reference"], request=request)
-            sound = others.get("sound", b"")
-            return await pool.decode(
-                media, views=views, reference=reference, sound_media=sound, **_decode_options(settings)
-            )
+            options = {**_decode_options(settings), "sound_media": others.get("sound", b"")}
+            return await pool.decode(media, views=views, reference=reference, **options)
 
         record_stage = partial(_record_stage, meters, on_stage)
         yield Observer(
@@ -103,7 +102,25 @@ async def open_observer(
             find_reference=_stream_references(settings.source.streams, fetcher),
             find_sound=_segment_sound(settings, fetcher),
             located_drop_frames=settings.scoring.located_frames,
+            partial=_partial_observer(settings, fetcher, pool, tiers.scorers[0]),
         )
+
+
+def _partial_observer(
+    settings: Settings, fetcher: Fetcher, pool: DecoderPool, scorer: Scorer
+) -> PartialObserver | None:
+    """Looks at segments that are being made, where that is asked for; pictures are sampled part by part."""
+    if not settings.source.partial_verdicts:
+        return None
+    only_pictures = {"thumbnail_width": 0, "with_heat_maps": False, "with_audio": False, "sampling": "exact"}
+    options = {**_decode_options(settings), **only_pictures}
+
+    async def decode(media: bytes, views: tuple[View, ...], fps: float) -> DecodedSegment:
+        return await pool.decode(media, views=views, **{**options, "fps": max(fps, settings.decode.fps)})
+
+    return PartialObserver(
+        fetch=fetcher.fetch, fetch_growing=fetcher.fetch_growing, decode=decode, scorer=scorer, now=utc_now
+    )
 
 
 async def _versions(scoring: ScoringSettings) -> Mapping[str, str]:
@@ -443,7 +460,10 @@ def settings_for_watch(settings: Settings, address: str, *, stream_id: str, hist
     """The settings for following one playlist that a person named."""
     url = as_url(address)
     policy = fetch_policy(settings, named=[address])
-    source = SourceSettings(streams=(WatchedStream(id=stream_id or _stream_name_of(url), url=url),))
+    source = SourceSettings(
+        streams=(WatchedStream(id=stream_id or _stream_name_of(url), url=url),),
+        partial_verdicts=settings.source.partial_verdicts,
+    )
     fetch = settings.fetch.model_copy(
         update={
             "allowed_hosts": policy.allowed_hosts,

@@ -37,6 +37,7 @@ from vqmon.settings.load import Settings, load_settings
 
 if TYPE_CHECKING:
     from pipelines.observe.observer import Observation
+    from pipelines.observe.playlists.partial_verdicts import PartialVerdict
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _LOCATED_FRAMES = 2
@@ -149,7 +150,13 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
     )
     # somebody reads the terminal, and names another file at once when there is no history to write to
     asyncio.run(
-        one_host.run(settings, for_seconds=for_seconds, on_publish=_print_published, open_thread=open_history_thread)
+        one_host.run(
+            settings,
+            for_seconds=for_seconds,
+            on_publish=_print_published,
+            on_partial=_print_partial,
+            open_thread=open_history_thread,
+        )
     )
 
 
@@ -367,6 +374,12 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
         out.print(outcome_line(outcome))
     for alert in alerts:
         out.print(alert_line(alert))
+
+
+def _print_partial(verdict: "PartialVerdict") -> None:
+    from pipelines.console.outcomes import partial_line
+
+    out.print(partial_line(verdict))
 
 
 for command in (

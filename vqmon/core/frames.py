@@ -309,6 +309,17 @@ class DetailGrid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpliceCue:
+    """An ad break begins or ends, as a splice message (SCTE 35) in the media says."""
+
+    begins: bool
+    # after the first picture of the segment; the message comes some seconds before
+    at_seconds: float
+    # length of the break; 0 = not stated
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaFacts:
     """Facts about the decoded track, and how its pictures were converted to RGB."""
 
@@ -332,6 +343,7 @@ class MediaFacts:
     # name of the HDR-to-SDR method, None for SDR
     tone_mapping: str | None = None
     notes: tuple[str, ...] = ()
+    splices: tuple[SpliceCue, ...] = ()
 
     @property
     def is_still(self) -> bool:

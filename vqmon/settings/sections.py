@@ -148,6 +148,7 @@ class SourceSettings(Section):
     streams: tuple[WatchedStream, ...] = ()
     start: Literal["oldest", "newest"] = "oldest"
     stale_after_seconds: PositiveFloat | None = None
+    partial_verdicts: bool = False
     folder: Path | None = None
     folder_stream_id: str = "folder"
     folder_settle_seconds: PositiveFloat = 2.0

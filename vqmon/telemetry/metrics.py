@@ -16,6 +16,7 @@ MetricName = Literal[
     "vqmon.stream.unscored",
     "vqmon.stream.ends_at",
     "vqmon.stream.left_out",
+    "vqmon.partial.delay",
     "vqmon.stage.duration",
     "vqmon.lag",
     "vqmon.in_flight",
@@ -124,6 +125,14 @@ METRICS: Mapping[MetricName, Metric] = {
         kind="gauge",
         unit="{rendition}",
         description="renditions of `metrics.streams` without series, as `metrics.max_renditions` others have them",
+    ),
+    "vqmon.partial.delay": Metric(
+        kind="histogram",
+        unit="s",
+        description="from the end of the newest picture of a segment that is being made, by the dates of its playlist, "
+        "to the verdict on it, by `outcome` (scored, unscored); with source.partial_verdicts",
+        bucket_bounds=(0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10),
+        labels=("outcome",),
     ),
     "vqmon.stage.duration": Metric(
         kind="histogram",

@@ -1,1 +1,1 @@
-"""What belongs to a segment and is listed by a playlist: its reference, and sound in segments of its own."""
+"""What belongs to a segment besides its media: reference, separate sound, ad breaks, and its parts while it is made."""

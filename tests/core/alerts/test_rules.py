@@ -9,7 +9,7 @@ from tests import factories
 from tests.core.alerts.one_rule import alerts_of
 from tests.core.alerts.quick_rules import QUICK, judged
 from vqmon.core.alerts.conditions.floor import Floor
-from vqmon.core.alerts.conditions.regression import Regression
+from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.rules import CONDITIONS, AlertRule, Match
 from vqmon.core.types import AD_BREAK_LABEL
@@ -54,7 +54,7 @@ def test_a_rule_refuses_nonsense(change: dict[str, object], message: str) -> Non
 
 
 def test_a_rule_may_ignore_ad_breaks() -> None:
-    """Segments with the label; a regression learns from all of them."""
+    """Segments with the label; rules about groups leave that to their members."""
     low = Floor(scorer="lite", below=40, recover_above=45, for_seconds=4, recover_seconds=4)
     plain, in_break = (
         factories.event(sequence=k, score=10.0, labels=labels) for k, labels in ((0, {}), (1, {AD_BREAK_LABEL: "yes"}))
@@ -63,4 +63,4 @@ def test_a_rule_may_ignore_ad_breaks() -> None:
     assert len(alerts_of(low, [in_break])) == 1
     assert len(alerts_of(low, [plain], mask_ad_breaks=True)) == 1
     with pytest.raises(ValueError, match="mask_ad_breaks"):
-        AlertRule(name="r", severity="page", condition=Regression(scorer="lite"), mask_ad_breaks=True)
+        AlertRule(name="r", severity="page", condition=Group(of="low"), mask_ad_breaks=True)

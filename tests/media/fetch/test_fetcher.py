@@ -25,7 +25,7 @@ from tests.media.fetch.rig import (
     segment,
     silent,
 )
-from tests.media.loopback import Answer, Server
+from tests.media.loopback import Answer, Request, Server
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import FetchError
 from vqmon.media.fetch.decryption import add_encryption_fragment
@@ -233,3 +233,19 @@ async def test_a_lack_of_file_handles_is_not_the_fault_of_an_origin(
         assert caught.value.reason == "resources"
         assert caught.value.detail.endswith("Too many open files")
         assert (await fetcher.get(address, max_bytes=LIMIT)).body == BODY
+
+
+async def test_what_is_there_of_a_growing_segment_is_fetched(server: Server) -> None:
+    """The body ends where the server waits for more; the next request gets what there is then."""
+
+    async def growing(request: Request, writer: asyncio.StreamWriter) -> None:
+        count = server.count("/1.m4s")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"".join(b"4\r\n%04d\r\n" % number for number in range(count)))
+        await writer.drain()
+        await asyncio.sleep(60)
+
+    server.answers["/1.m4s"], server.answers["/i.mp4"] = growing, b"init"
+    wanted = replace(segment(server.url("/1.m4s")), init_url=server.url("/i.mp4"))
+    async with Fetcher(loopback_policy(server)) as fetcher:
+        assert [await fetcher.fetch_growing(wanted) for _ in range(2)] == [b"init0000", b"init00000001"]

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.conditions.audio import Audio
-from vqmon.core.alerts.conditions.base import Condition, SpanCondition, check_choice, check_range
+from vqmon.core.alerts.conditions.base import Condition, check_choice, check_range
 from vqmon.core.alerts.conditions.captions import Captions
 from vqmon.core.alerts.conditions.collapse import Collapse
 from vqmon.core.alerts.conditions.floor import Floor
@@ -82,7 +82,7 @@ class AlertRule:
             raise ValueError(f"a rule needs a name without '|', got {self.name!r}")
         check_choice(self, "severity", ("page", "ticket"))
         check_range(self, "min_open_seconds", low=0)
-        if self.mask_ad_breaks and not isinstance(self.condition, SpanCondition):
+        if self.mask_ad_breaks and isinstance(self.condition, Group):
             raise ValueError(f"mask_ad_breaks: not for rules of the kind {self.condition.kind}")
 
     def masks_for(self, rendition: Rendition) -> tuple[Mask, ...]:

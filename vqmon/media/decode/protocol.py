@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.frames import DETAIL_GRID_BYTES, DetailGrid
+from vqmon.core.frames import DETAIL_GRID_BYTES, DetailGrid, SpliceCue
 from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, TileGrid, View
 from vqmon.errors import DecodeError
 from vqmon.media.reference.alignment import ALIGNMENT_CLIP
@@ -376,6 +376,15 @@ def _parse_media(table: Mapping[str, Any]) -> MediaFacts:
         has_captions=table.get("has_captions") is True,
         tone_mapping=None if tone_mapping is None else printable_text(tone_mapping),
         notes=tuple(printable_text(note) for note in _expect(table["notes"], list)[:16]),
+        splices=tuple(_parse_splice(_expect(cue, dict)) for cue in _expect(table.get("splices", []), list)[:16]),
+    )
+
+
+def _parse_splice(table: Mapping[str, Any]) -> SpliceCue:
+    return SpliceCue(
+        begins=table["begins"] is True,
+        at_seconds=_bounded_number(table["at_seconds"], -86_400, 86_400),
+        seconds=_bounded_number(table["seconds"], 0, 86_400),
     )
 
 

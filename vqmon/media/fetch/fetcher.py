@@ -28,6 +28,7 @@ from vqmon.media.fetch.http import (
     HttpClient,
     PinnedNetworkBackend,
     Resolver,
+    WantedBody,
     lack_of_resources,
     resolve_host,
     translated_lacks,
@@ -65,6 +66,9 @@ __all__ = ["FetchPolicy", "FetchedResource", "Fetcher"]
 
 _INIT_MAX_BYTES = 1_000_000
 _KEY_MAX_BYTES = 1_000
+_GROWING_IDLE_SECONDS = 0.1
+"""Chunks of low-latency media come at least 0.2 s apart, each at once."""
+
 _CACHE_SECONDS = 60.0
 """How long initialization sections and keys are reused; a packager that restarts writes new ones to the same URL."""
 
@@ -115,10 +119,24 @@ class Fetcher:
             )
         return init + media
 
-    async def get(self, url: str, *, max_bytes: int, byte_range: ByteRange | None = None) -> FetchedResource:
+    async def fetch_growing(self, segment: Segment) -> bytes:
+        """What a server has by now of a segment that it sends as it is made, preceded by its initialization section."""
+        init = await self._init_section(segment) if segment.init_url else b""
+        fetched = await self.get(segment.url, max_bytes=self._policy.max_bytes, idle_seconds=_GROWING_IDLE_SECONDS)
+        return init + fetched.body
+
+    async def get(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        byte_range: ByteRange | None = None,
+        idle_seconds: float | None = None,
+    ) -> FetchedResource:
         """Fetch an http(s) URL or a local file, whole or in part.
 
-        The body has at most `max_bytes`, and never more than the policy allows. The deadline covers everything.
+        The body has at most `max_bytes`, and never more than the policy allows. The deadline covers everything. With
+        `idle_seconds` a body ends where nothing has come for so long.
         """
         max_bytes = min(max_bytes, self._policy.max_bytes)
         try:
@@ -128,7 +146,7 @@ class Fetcher:
                 )
             async with asyncio.timeout(self._policy.total_seconds):
                 with translated_lacks(redact_url(url)):
-                    return await self._get(url, max_bytes=max_bytes, byte_range=byte_range)
+                    return await self._get(url, max_bytes=max_bytes, byte_range=byte_range, idle_seconds=idle_seconds)
         except TimeoutError:
             raise FetchError("timeout", f"{redact_url(url)}: not done in {self._policy.total_seconds:g} s") from None
         except FetchError as error:
@@ -136,12 +154,15 @@ class Fetcher:
                 raise FetchError("too_large", f"{error.detail}{_MAX_BYTES_HINT}") from None
             raise
 
-    async def _get(self, url: str, *, max_bytes: int, byte_range: ByteRange | None) -> FetchedResource:
+    async def _get(
+        self, url: str, *, max_bytes: int, byte_range: ByteRange | None, idle_seconds: float | None
+    ) -> FetchedResource:
         if is_data_url(url):
             body = await asyncio.to_thread(decode_data_url, url, max_bytes=max_bytes)
             return FetchedResource(body=_cut(body, byte_range), url=url)
         if not is_local_address(url):
-            return await self._http.get(url, max_bytes=max_bytes, byte_range=byte_range)
+            wanted = WantedBody(max_bytes=max_bytes, byte_range=byte_range, idle_seconds=idle_seconds)
+            return await self._http.get(url, wanted)
         path = await asyncio.to_thread(check_file, url, self._policy)
         body = await asyncio.to_thread(_read_file, path, max_bytes=max_bytes, byte_range=byte_range)
         if byte_range is None and is_gzip(body):

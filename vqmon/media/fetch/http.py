@@ -137,6 +137,17 @@ class PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
             raise _RetryableError("unreachable", detail, raised_as=UnknownHostError) from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedBody:
+    """What of a resource is wanted."""
+
+    max_bytes: int
+    # None = all of it
+    byte_range: ByteRange | None = None
+    # the body ends where nothing has come for so long; None = at its end
+    idle_seconds: float | None = None
+
+
 class HttpClient:
     """Makes GET requests within a policy; raises FetchError and nothing else."""
 
@@ -165,13 +176,13 @@ class HttpClient:
         """Close every connection."""
         await self._pool.aclose()
 
-    async def get(self, url: str, *, max_bytes: int, byte_range: ByteRange | None) -> FetchedResource:
+    async def get(self, url: str, wanted: WantedBody) -> FetchedResource:
         """Fetch a URL; retry retryable failures within the policy's number of retries and its deadline."""
         url = urldefrag(url).url
         began = self._clock()
         for attempt in itertools.count():
             try:
-                return await self._follow_redirects(url, max_bytes, byte_range)
+                return await self._follow_redirects(url, wanted)
             except _RetryableError as error:
                 delay = error.retry_after_seconds
                 if delay is None:
@@ -182,10 +193,10 @@ class HttpClient:
                 await self._sleep(delay)
         raise AssertionError("count() does not end")
 
-    async def _follow_redirects(self, url: str, max_bytes: int, byte_range: ByteRange | None) -> FetchedResource:
+    async def _follow_redirects(self, url: str, wanted: WantedBody) -> FetchedResource:
         location = url
         for _ in range(self._policy.max_redirects + 1):
-            answer = await self._send_request(check_url(location, self._policy), max_bytes, byte_range)
+            answer = await self._send_request(check_url(location, self._policy), wanted)
             if isinstance(answer, FetchedResource):
                 return answer
             try:
@@ -194,11 +205,10 @@ class HttpClient:
                 raise FetchError("refused", f"{redact_url(url)}: redirected to something that is not a URL") from None
         raise FetchError("refused", f"{redact_url(url)}: more than {self._policy.max_redirects} redirects")
 
-    async def _send_request(
-        self, url: CheckedUrl, max_bytes: int, byte_range: ByteRange | None
-    ) -> FetchedResource | str:
+    async def _send_request(self, url: CheckedUrl, wanted: WantedBody) -> FetchedResource | str:
         """Send one request; returns the resource, or the Location header of a redirect."""
         name, policy = redact_url(url.url), self._policy
+        max_bytes, byte_range = wanted.max_bytes, wanted.byte_range
         with _translate_errors(name):
             try:
                 async with asyncio.timeout(policy.connect_seconds + policy.first_byte_seconds):
@@ -217,7 +227,9 @@ class HttpClient:
             received_slice = slice(0, None) if is_compressed else body_slice
             _check_announced_length(name, headers, received_slice, max_bytes)
             with _translate_errors(name):
-                body = await self._receive(name, response.aiter_stream(), received_slice, max_bytes)
+                body = await self._receive(
+                    name, _until_idle(response.aiter_stream(), wanted.idle_seconds), received_slice, max_bytes
+                )
         finally:
             await response.aclose()
         if is_compressed or (byte_range is None and is_gzip(body)):
@@ -246,6 +258,19 @@ class HttpClient:
                     raise FetchError("too_slow", f"{name}: under {self._policy.min_rate_bytes} bytes per second")
                 window_began, window_bytes = self._clock(), len(body)
         return bytes(body[body_slice])
+
+
+async def _until_idle(chunks: AsyncIterator[bytes], seconds: float | None) -> AsyncIterator[bytes]:
+    """The chunks until the end, or until none has come for so long."""
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            return
+        if chunk is None:
+            return
+        yield chunk
 
 
 def _build_request(url: CheckedUrl, policy: FetchPolicy, byte_range: ByteRange | None) -> httpcore2.Request:

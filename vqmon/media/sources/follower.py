@@ -2,16 +2,35 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from vqmon.core.types import AD_BREAK_LABEL, LaneCursor, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError
 from vqmon.media.sources.hls.ad_breaks import AdBreakClock
-from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry
+from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry, add_seconds
 
 SegmentOrFailure = Segment | SegmentFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSegment:
+    """A segment that is being made, as far as it can be decoded."""
+
+    rendition: Rendition
+    # that the segment will have
+    sequence: int
+    starts_at: datetime
+    # joined they can be decoded; the first begins `offset_seconds` after the segment
+    parts: tuple[Segment, ...]
+    offset_seconds: float
+    # usual length of what is added at a time; 0 when it is not known
+    part_seconds: float
+    # the one part is the segment itself, which its server sends as it is made
+    is_growing: bool
+
+
 StartPosition = Literal["oldest", "newest"]
 
 MAX_SKIPPED = 1000
@@ -82,6 +101,30 @@ class PlaylistFollower:
         items += [self._make_item(entry, now) for entry in new_entries]
         self._progress_at = now
         return items
+
+    def open_segment(self, playlist: MediaPlaylist) -> OpenSegment | None:
+        """The segment after the ones returned so far, as far as the playlist lists it; None when it lists nothing."""
+        opened = playlist.open_entry
+        starts_at = self._next_starts_at
+        if opened is None or starts_at is None or not playlist.is_numbered or self._expected_sequence is None:
+            return None
+        if abs(opened.sequence - self._expected_sequence) > _sequence_step(opened.parts[0]) // 2:
+            return None
+        parts: list[Segment] = []
+        part_starts_at = add_seconds(starts_at, opened.offset_seconds)
+        for entry in opened.parts:
+            part = self._make_segment(entry, part_starts_at)
+            parts.append(part)
+            part_starts_at = part.ends_at
+        return OpenSegment(
+            rendition=self._rendition,
+            sequence=opened.sequence + self._offset,
+            starts_at=starts_at,
+            parts=tuple(parts),
+            offset_seconds=opened.offset_seconds,
+            part_seconds=opened.part_seconds,
+            is_growing=opened.is_growing,
+        )
 
     def _number_by_location(self, entries: Sequence[PlaylistEntry]) -> list[PlaylistEntry]:
         """Number the entries of a playlist without usable sequence numbers by those that were returned before.
@@ -212,18 +255,9 @@ class PlaylistFollower:
 
     def _make_item(self, entry: PlaylistEntry, now: datetime) -> SegmentOrFailure:
         starts_at = entry.starts_at or self._next_starts_at or now
-        segment = Segment(
-            rendition=self._rendition,
-            sequence=entry.sequence + self._offset,
-            url=entry.url,
-            starts_at=starts_at,
-            duration_seconds=entry.duration_seconds,
-            byte_range=entry.byte_range,
-            init_url=entry.init_url,
-            init_byte_range=entry.init_byte_range,
-            encryption=entry.encryption,
+        segment = replace(
+            self._make_segment(entry, starts_at),
             is_discontinuity=entry.is_discontinuity or self._is_restarted,
-            mirrors=entry.mirrors,
             labels={AD_BREAK_LABEL: "yes"} if self._ad_breaks.is_ad_break(entry, starts_at) else {},
         )
         self._is_restarted = False
@@ -236,6 +270,20 @@ class PlaylistFollower:
         if entry.problem:
             return failure_from_error(segment, SegmentError("playlist", entry.problem), observed_at=now)
         return segment
+
+    def _make_segment(self, entry: PlaylistEntry, starts_at: datetime) -> Segment:
+        return Segment(
+            rendition=self._rendition,
+            sequence=entry.sequence + self._offset,
+            url=entry.url,
+            starts_at=starts_at,
+            duration_seconds=entry.duration_seconds,
+            byte_range=entry.byte_range,
+            init_url=entry.init_url,
+            init_byte_range=entry.init_byte_range,
+            encryption=entry.encryption,
+            mirrors=entry.mirrors,
+        )
 
 
 def _sequence_step(entry: PlaylistEntry) -> int:

@@ -175,6 +175,21 @@ class DeliveryDirectives:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenEntry:
+    """The segment that is being made, as far as a low-latency playlist lists it."""
+
+    sequence: int
+    # what can be decoded: from the newest part that begins with a key picture on
+    parts: tuple[PlaylistEntry, ...]
+    # from the start of the segment to that of the first of `parts`
+    offset_seconds: float = 0.0
+    # usual length of what is added at a time; 0 when the playlist does not tell
+    part_seconds: float = 0.0
+    # the one part is the segment itself, which its server sends as it is made (DASH)
+    is_growing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlaylist:
     """The segments that the playlist of one rendition lists, oldest first."""
 
@@ -187,6 +202,8 @@ class MediaPlaylist:
     is_numbered: bool = True
     # None: no low-latency HLS
     delivery: DeliveryDirectives | None = None
+    # None: nothing is there of the next segment, or no low latency
+    open_entry: OpenEntry | None = None
     # from the start of one reload to the next, for low latency; None: as RFC 8216 6.3.4 says
     reload_seconds: float | None = None
     # what the playlist says that could not be used

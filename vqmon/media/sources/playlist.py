@@ -15,7 +15,7 @@ from vqmon.flow import StoppableSleep, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable
 from vqmon.media.sources.folder import FolderSource
-from vqmon.media.sources.follower import PlaylistFollower, SegmentOrFailure, StartPosition
+from vqmon.media.sources.follower import OpenSegment, PlaylistFollower, SegmentOrFailure, StartPosition
 from vqmon.media.sources.loader import SNIFF_BYTES, PlaylistLoader, detect_kind, open_playlist
 from vqmon.media.sources.media_playlist import MediaPlaylist, Track
 from vqmon.media.sources.staleness import StalenessMonitor
@@ -148,11 +148,31 @@ class _PlaylistLane:
         self._warned: set[str] = set()
         self._wait = wait
         self._monotonic = monotonic
+        self._open_segment: OpenSegment | None = None
+        self._open_changed = asyncio.Event()
+        self._is_ended = False
 
     @property
     def name(self) -> str:
         """The rendition's key."""
         return self._rendition.key
+
+    async def open_segments(self) -> AsyncIterator[OpenSegment]:
+        """The segment that is being made, each time that there is more of it, until the lane ends.
+
+        Who comes late gets the newest state only. Nothing comes of playlists without low latency.
+        """
+        while not self._is_ended:
+            await self._open_changed.wait()
+            self._open_changed.clear()
+            opened, self._open_segment = self._open_segment, None
+            if opened is not None:
+                yield opened
+
+    def _note_open_segment(self, playlist: MediaPlaylist) -> None:
+        self._open_segment = self._follower.open_segment(playlist)
+        if self._open_segment is not None:
+            self._open_changed.set()
 
     @property
     def oldest_available(self) -> int | None:
@@ -160,6 +180,14 @@ class _PlaylistLane:
         return self._follower.oldest_available
 
     async def __aiter__(self) -> AsyncIterator[SegmentOrFailure]:
+        try:
+            async for item in self._follow():
+                yield item
+        finally:
+            self._is_ended = True
+            self._open_changed.set()
+
+    async def _follow(self) -> AsyncIterator[SegmentOrFailure]:
         target, failures = _FIRST_TARGET_SECONDS, 0
         while not self._stop.is_set():
             began_at, began = self._now(), self._monotonic()
@@ -171,6 +199,7 @@ class _PlaylistLane:
             if playlist is not None:
                 if playlist.is_ended:
                     return
+                self._note_open_segment(playlist)
                 target = min(max(playlist.target_seconds, _RELOAD_MIN_SECONDS), _RELOAD_MAX_SECONDS)
             failures = failures + 1 if error else 0
             if items:

@@ -30,7 +30,7 @@ from vqmon.core.alerts.conditions.regression import RegressionState
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.regression.chart_status import chart_status
 from vqmon.core.alerts.state import AlertState
-from vqmon.core.types import Alert, Outcome
+from vqmon.core.types import AD_BREAK_LABEL, Alert, Outcome
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire.cloudevents import encode_state
 
@@ -89,6 +89,24 @@ def test_rules_look_away_under_a_mask() -> None:
     assert judged(text, lost) == []
     longer = [factories.failure(sequence=n) if 150 <= n < 222 else factories.event(sequence=n) for n in range(250)]
     assert [alert.rule for alert in judged(text, longer)] == ["silence", "silence"]
+
+
+def test_a_rule_may_leave_ad_breaks_out() -> None:
+    """A break of low scores is neither judged nor learnt from; the same without the label, or the key, is a drop."""
+    in_break = [150 <= n < 220 for n in range(300)]
+
+    def opened(text: str, *, labels: dict[str, str]) -> int:
+        outcomes = [
+            factories.event(sequence=n, score=(64.0 if low else 70.0) + 0.3 * (n % 3), labels=labels if low else {})
+            for n, low in enumerate(in_break)
+        ]
+        return len(judged(text, outcomes))
+
+    masked = DROP + "mask_ad_breaks = true\n"
+    label = {AD_BREAK_LABEL: "yes"}
+    assert opened(masked, labels=label) == 0
+    assert opened(masked, labels={}) >= 1
+    assert opened(DROP, labels=label) >= 1
 
 
 def test_a_pair_sees_what_content_hides() -> None:

@@ -143,6 +143,17 @@ def test_low_latency_segments_are_listed_a_little_before_their_end(offset: str, 
     listing = list_segments(manifest, at=19.5)
     assert file_names(listing)[-1] == newest
     assert listing.reload_seconds == (0.5 if offset and "x" not in offset else None)
+    # the next one has not begun; once it has, the server sends what there is of it
+    assert listing.open_entry is None
+    later = list_segments(manifest, at=21)
+    opened = later.open_entry
+    if "INF" not in offset:
+        assert opened is None
+        return
+    assert opened is not None
+    (part,) = opened.parts
+    assert (part.url.rpartition("/")[2], opened.is_growing, opened.sequence) == ("6", True, part.sequence)
+    assert opened.sequence == later.entries[-1].next_sequence
 
 
 def test_the_offset_of_a_base_url_counts_too() -> None:

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from pipelines.daemon.partial_verdicts import OpenSegmentSource
 from tests.media.loopback import Answer, Request, Server
 from tests.media.sources.rig import NOON, Fetcher, ManualClock, policy
 from vqmon.core.types import Segment
@@ -14,7 +15,7 @@ from vqmon.errors import SegmentError
 from vqmon.media.sources.hls.low_latency import LowLatencyReloads
 from vqmon.media.sources.hls.parser import parse_hls
 from vqmon.media.sources.media_playlist import MediaPlaylist
-from vqmon.media.sources.playlist import PlaylistSource
+from vqmon.media.sources.playlist import Lane, PlaylistSource
 
 PART, PARTS, WINDOW = 0.5, 4, 8
 URL = "https://cdn.example.com/live.m3u8?t=1"
@@ -66,8 +67,8 @@ class Packager:
         return listing(made_parts, skipped=WINDOW - 3 if "_HLS_skip" in query else 0)
 
 
-async def latencies(server: Server, packager: Packager, clock: ManualClock) -> list[float]:
-    """Seconds from the end of each segment to its listing, after the first listing."""
+async def latencies(server: Server, packager: Packager, clock: ManualClock, part_delays: list[float]) -> list[float]:
+    """Seconds from the end of each segment to its listing, after the first listing; and from that of parts."""
     server.answers["/live.m3u8"] = packager
     found = []
     async with Fetcher(policy(server)) as fetcher:
@@ -76,21 +77,33 @@ async def latencies(server: Server, packager: Packager, clock: ManualClock) -> l
             wait=clock.wait, monotonic=clock.monotonic, start="newest",
         )  # fmt: skip
         (lane,) = await source.lanes()
+        watching = asyncio.ensure_future(_watch_parts(lane, clock, part_delays))
         async for item in lane:
             assert isinstance(item, Segment)
             assert item.init_url == server.url("/i.mp4")
             assert item.starts_at == NOON + timedelta(seconds=(item.sequence - 12) * 2)
             found.append(clock.seconds - ((item.sequence + 1) * 2 - 40))
+        await watching
     return found[1:]
+
+
+async def _watch_parts(lane: Lane, clock: ManualClock, delays: list[float]) -> None:
+    assert isinstance(lane, OpenSegmentSource)
+    # segment 12 begins at noon by the dates, and 16 s before by the clock
+    delays += [(clock.now() - opened.parts[-1].ends_at).total_seconds() + 16 async for opened in lane.open_segments()]
 
 
 async def test_a_segment_is_listed_within_two_parts_of_its_end(server: Server) -> None:
     """Each reload asks for the next part, and for what is new only."""
     clock = ManualClock(ends=30)
     packager = Packager(clock)
-    delays = await latencies(server, packager, clock)
+    part_delays: list[float] = []
+    delays = await latencies(server, packager, clock, part_delays)
     assert len(delays) >= 14
     assert max(delays) <= 2 * PART
+    # three of four parts: the last one completes its segment
+    assert len(part_delays) >= 3 * 14
+    assert 0 <= min(part_delays) <= max(part_delays) <= 2 * PART
     assert [query.get("_HLS_msn") for query in packager.queries[:3]] == [None, None, ["20"]]
     assert sum("_HLS_skip" in query for query in packager.queries) > 20
 
@@ -99,7 +112,7 @@ async def test_a_server_that_refuses_directives_is_asked_without(server: Server)
     """After two refusals for good; nothing is lost meanwhile."""
     clock = ManualClock(ends=30)
     packager = Packager(clock, refuses=True)
-    assert len(await latencies(server, packager, clock)) >= 14
+    assert len(await latencies(server, packager, clock, [])) >= 14
     assert sum("_HLS_msn" in query for query in packager.queries) == 2
 
 

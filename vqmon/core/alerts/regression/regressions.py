@@ -26,7 +26,7 @@ from vqmon.core.alerts.regression.pairs.repeats import RepeatMemory
 from vqmon.core.alerts.regression.series_alert import Follow, SeriesValue, close_without_values, follow_series
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import AlertKey, AlertState, LadderRendition, ScoredSegment, StateStore
-from vqmon.core.types import Alert, QualityEvent, Rendition, SegmentFailure
+from vqmon.core.types import AD_BREAK_LABEL, Alert, QualityEvent, Rendition, SegmentFailure
 
 _DEPLOY_LABEL = "deploy"
 """A change of this label's value starts the series of its rendition anew."""
@@ -148,6 +148,8 @@ class RegressionDetector:
         rendition = Rendition(stream_id=segment.stream_id, name=segment.rendition)
         for rule, condition in self._matching_rules(rendition):
             if not rule.match.matches_labels(segment.labels):
+                continue
+            if rule.mask_ad_breaks and segment.labels.get(AD_BREAK_LABEL) == "yes":
                 continue
             if rule.masks and masked_seconds(rule.masks_for(rendition), segment.starts_at, segment.ends_at):
                 continue

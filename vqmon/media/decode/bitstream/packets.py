@@ -39,6 +39,8 @@ class VideoPackets:
     demuxer: str
     # cut off at the end of the file: as many as its index tells, otherwise 1
     missing_pictures: int = 0
+    # ad breaks that begin or end; see `containers.splices`
+    splices: list[dict[str, float | bool]] = field(default_factory=list)
     # remarks for people, published with the segment
     notes: list[str] = field(default_factory=list)
 
@@ -183,6 +185,7 @@ def stream_facts(video: VideoPackets) -> dict[str, Any]:
         "fps": round(count / seconds, 6) if seconds > 0 and count > 1 else rate,
         "duration_seconds": round(seconds, 6),
         "frame_count": count,
+        "splices": video.splices,
     }
 
 

@@ -1,11 +1,19 @@
-"""What the sets and representations of an MPD hold: which are video, and how they are encrypted."""
+"""What periods and sets of an MPD hold: which are video, how they are encrypted, and where ad breaks are.
 
-from collections.abc import Sequence
+Ad breaks are those of EventStreams with splice messages (ANSI/SCTE 214-1), as text, XML or bytes.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from vqmon.core.types import Encryption
+from vqmon.errors import SegmentError
 from vqmon.media.sources.dash import xml
 from vqmon.media.sources.media_playlist import SOUND_CODECS, has_only_other_codecs, resolve_url
+from vqmon.media.splice import SpliceMessage, parse_segmentation_type, parse_splice
 
 _NO_VIDEO_SCHEMES = frozenset(
     {
@@ -18,6 +26,14 @@ _VIDEO_CODECS = ("avc", "hvc", "hev", "dvh", "dva", "av01", "dav1", "vp08", "vp0
 _SEGMENT_ENCRYPTION = "urn:mpeg:dash:sea:2012"
 _COMMON_ENCRYPTION = "urn:mpeg:dash:mp4protection:2011"
 _PROTECTION_SCHEMES = frozenset({"cenc", "cens", "cbc1", "cbcs"})
+_SPLICE_SCHEMES = ("urn:scte:scte35:2013:", "urn:scte:scte35:2014:")
+_CLOCK_HZ = 90_000
+_MAX_EVENTS = 10_000
+_TOLERANCE_SECONDS = 0.5
+"""A segment that begins less than this before the end of a break is not in it: durations are rounded."""
+
+_MAX_BREAK_SECONDS = 3600.0
+"""A break without an end is over after this time, so that a lost message does not mute a stream for ever."""
 
 
 def is_video(adaptation_set: Element, element: Element) -> bool:
@@ -82,3 +98,101 @@ def _parse_segment_encryption(element: Element, period: Element, base: str) -> E
     ):
         return Encryption(method="sea")
     return Encryption(method="AES-128", key_url=resolve_url(base, key), iv_hex=iv.lower().removeprefix("0x").zfill(32))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdBreak:
+    """A break, in seconds of presentation time."""
+
+    starts_seconds: float
+    ends_seconds: float
+
+    def covers(self, seconds: float) -> bool:
+        """Whether a segment that begins at this time is in the break."""
+        return self.starts_seconds - _TOLERANCE_SECONDS <= seconds < self.ends_seconds - _TOLERANCE_SECONDS
+
+
+def parse_ad_breaks(periods: Sequence[tuple[Element, float]]) -> tuple[AdBreak, ...]:
+    """The breaks of an MPD, given its periods with their starts in seconds; an unreadable event is no break."""
+    messages = sorted(
+        (message for element, starts in periods for message in _messages(element, starts)),
+        key=lambda message: message[0],
+    )
+    breaks: list[AdBreak] = []
+    for seconds, message in messages[:_MAX_EVENTS]:
+        if message.begins:
+            length = min(message.seconds or _MAX_BREAK_SECONDS, _MAX_BREAK_SECONDS)
+            breaks.append(AdBreak(starts_seconds=seconds, ends_seconds=seconds + length))
+            continue
+        breaks = [
+            AdBreak(starts_seconds=each.starts_seconds, ends_seconds=min(each.ends_seconds, seconds)) for each in breaks
+        ]
+    return tuple(breaks)
+
+
+def _messages(period: Element, starts_seconds: float) -> Iterator[tuple[float, SpliceMessage]]:
+    """(presentation time in seconds, message) of each event of a period."""
+    for stream in xml.find_children(period, "EventStream"):
+        if not stream.get("schemeIdUri", "").lower().startswith(_SPLICE_SCHEMES):
+            continue
+        try:
+            timescale = xml.parse_positive_integer(stream.attrib, "timescale", 1)
+            offset = xml.parse_integer(stream.attrib, "presentationTimeOffset", 0)
+        except SegmentError:
+            continue
+        for event in xml.find_children(stream, "Event"):
+            message = _message(event)
+            if message is None:
+                continue
+            try:
+                time = xml.parse_integer(event.attrib, "presentationTime", 0) - offset
+                length = xml.parse_integer(event.attrib, "duration", 0)
+            except SegmentError:
+                continue
+            seconds = length / timescale if length > 0 else message.seconds
+            yield starts_seconds + time / timescale, SpliceMessage(begins=message.begins, seconds=seconds)
+
+
+def _message(event: Element) -> SpliceMessage | None:
+    """The splice message in an event: as Binary, as the text of the event, or as SpliceInfoSection."""
+    texts = [event.get("messageData") or event.text or ""]
+    for element in event.iter():
+        name = xml.local_name(element)
+        if name == "Binary":
+            texts.append(element.text or "")
+        elif name == "SpliceInsert":
+            return _from_insert(element)
+        elif name == "SegmentationDescriptor" and (message := _from_segmentation(element)) is not None:
+            return message
+    for text in texts:
+        try:
+            section = base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        if (message := parse_splice(section)) is not None:
+            return message
+    return None
+
+
+def _from_insert(element: Element) -> SpliceMessage | None:
+    if element.get("spliceEventCancelIndicator", "") in ("true", "1"):
+        return None
+    length = xml.find_child(element, "BreakDuration")
+    return SpliceMessage(
+        begins=element.get("outOfNetworkIndicator", "") in ("true", "1"),
+        seconds=_ticks(length, "duration") if length is not None else 0.0,
+    )
+
+
+def _from_segmentation(element: Element) -> SpliceMessage | None:
+    text = element.get("segmentationTypeId", "")
+    begins = parse_segmentation_type(int(text)) if text.isascii() and text.isdigit() and len(text) < 4 else None
+    if begins is None:
+        return None
+    return SpliceMessage(begins=begins, seconds=_ticks(element, "segmentationDuration") if begins else 0.0)
+
+
+def _ticks(element: Element, name: str) -> float:
+    """Seconds of an attribute in ticks of 90 kHz; 0 when it is absent or no number."""
+    text = element.get(name, "")
+    return int(text) / _CLOCK_HZ if text.isascii() and text.isdigit() and len(text) < 13 else 0.0

@@ -11,13 +11,15 @@ from datetime import UTC, datetime
 
 from vqmon.errors import SegmentError
 from vqmon.media.sources.dash.clock import ClockSource
+from vqmon.media.sources.dash.content import AdBreak
 from vqmon.media.sources.dash.segments import Indexes, Representation
 from vqmon.media.sources.dash.sidx import IndexLocation
-from vqmon.media.sources.dash.timeline import MAX_NEWEST_SEGMENTS, PeriodBounds
+from vqmon.media.sources.dash.timeline import MAX_EARLY_SECONDS, MAX_NEWEST_SEGMENTS, PeriodBounds
 from vqmon.media.sources.media_playlist import (
     MAX_ENTRIES,
     MAX_SEQUENCE,
     MediaPlaylist,
+    OpenEntry,
     Origin,
     PlaylistEntry,
     Track,
@@ -81,6 +83,7 @@ class Manifest:
     links: Sequence[str] = ()
     clocks: Sequence[ClockSource] = ()
     steering: SteeringServer | None = None
+    ad_breaks: Sequence[AdBreak] = ()
     # what the MPD says that could not be used
     warnings: tuple[str, ...] = ()
 
@@ -129,6 +132,7 @@ class Manifest:
                     entries.append(entry)
             if len(entries) > MAX_ENTRIES:
                 raise SegmentError("playlist", "the MPD lists too many segments")
+        has_low_latency = self._has_low_latency(track)
         if errors and all(entry.problem for entry in entries):
             raise errors[0]
         longest = max((entry.duration_seconds for entry in entries if not entry.problem), default=0.0)
@@ -137,8 +141,32 @@ class Manifest:
             target_seconds=longest or _DEFAULT_TARGET_SECONDS,
             is_ended=self._is_ended(now),
             warnings=self.warnings,
-            reload_seconds=_LOW_LATENCY_RELOAD_SECONDS if self._has_low_latency(track) else None,
+            reload_seconds=_LOW_LATENCY_RELOAD_SECONDS if has_low_latency else None,
+            open_entry=self._open_entry(entries, track, now, indexes, order) if has_low_latency else None,
         )
+
+    def _open_entry(
+        self,
+        entries: Sequence[PlaylistEntry],
+        track: Track,
+        now: datetime,
+        indexes: Indexes,
+        order: _OrderOrigins,
+    ) -> OpenEntry | None:
+        """The segment after the listed ones, when it has begun and its server sends it as it is made."""
+        if not entries:
+            return None
+        seconds = entries[-1].duration_seconds
+        try:
+            listed = self._list_period(
+                self.periods[-1], track, now, indexes, order, count=len(entries), max_early_seconds=seconds
+            )
+        except SegmentError:
+            return None
+        for entry in listed:
+            if entry.sequence > entries[-1].sequence and entry.encryption is None:
+                return OpenEntry(sequence=entry.sequence, parts=(entry,), is_growing=True)
+        return None
 
     def _has_low_latency(self, track: Track) -> bool:
         representations = (period.closest_representation(track) for period in self.periods)
@@ -155,6 +183,7 @@ class Manifest:
         order: _OrderOrigins,
         *,
         count: int,
+        max_early_seconds: float = MAX_EARLY_SECONDS,
     ) -> list[PlaylistEntry]:
         if period.problem:
             raise SegmentError("playlist", period.problem)
@@ -167,6 +196,7 @@ class Manifest:
         media_offset_seconds = representation.media_offset_seconds
         entries = []
         bounds = self._period_bounds(period, now, offset_seconds=representation.offset_seconds)
+        bounds = replace(bounds, max_early_seconds=max_early_seconds)
         for position, segment in enumerate(representation.segments(bounds, indexes), count):
             starts = period.start_seconds + segment.start_seconds
             sequence, next_sequence = self._sequence_numbers(starts, segment.duration_seconds, position)
@@ -184,6 +214,7 @@ class Manifest:
                     init_byte_range=init_section.byte_range if init_section else None,
                     encryption=representation.encryption,
                     media_offset_seconds=media_offset_seconds,
+                    is_ad_break=any(each.covers(starts) for each in self.ad_breaks),
                 )
             )
         return with_mirrors(entries, others) if others else entries

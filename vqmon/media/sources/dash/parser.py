@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from vqmon.errors import SegmentError
 from vqmon.media.sources.dash import xml
 from vqmon.media.sources.dash.clock import ClockSource
-from vqmon.media.sources.dash.content import is_sound, is_video, parse_encryption
+from vqmon.media.sources.dash.content import is_sound, is_video, parse_ad_breaks, parse_encryption
 from vqmon.media.sources.dash.links import UNRESOLVED, RemoteDocument, find_links, resolve_links
 from vqmon.media.sources.dash.manifest import Manifest, Period
 from vqmon.media.sources.dash.segments import Representation
@@ -45,6 +45,7 @@ def parse_mpd(body: bytes, url: str, *, remote: Mapping[str, RemoteDocument] | N
     is_dynamic = root.get("type", "static") == "dynamic"
     duration = parser.duration_seconds(root, "mediaPresentationDuration", "MPD")
     periods = parser.periods(root, duration)
+    elements = xml.find_children(root, "Period")
     location = xml.find_child(root, "Location")
     return Manifest(
         is_dynamic=is_dynamic,
@@ -58,6 +59,9 @@ def parse_mpd(body: bytes, url: str, *, remote: Mapping[str, RemoteDocument] | N
         links=links,
         clocks=_clock_sources(root, url) if is_dynamic else (),
         steering=parser.steering(root),
+        ad_breaks=parse_ad_breaks(
+            [(element, period.start_seconds) for element, period in zip(elements, periods, strict=False)]
+        ),
         warnings=parser.warnings.texts,
     )
 

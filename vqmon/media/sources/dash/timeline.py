@@ -14,8 +14,8 @@ number of segments."""
 # Clocks differ: a segment that has just been completed is listed a little later.
 _LIVE_EDGE_MARGIN_SECONDS = 0.5
 _ROUNDING_SECONDS = 1e-6
-# A request that is open for longer is taken for one that stalls.
-_MAX_EARLY_SECONDS = 1.0
+MAX_EARLY_SECONDS = 1.0
+"""A request for a whole segment that is open for longer is taken for one that stalls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class PeriodBounds:
 
     # how long before their end segments may be requested (availabilityTimeOffset); 0: at their end
     offset_seconds: float = 0.0
+    # the most of `offset_seconds` that is made use of
+    max_early_seconds: float = MAX_EARLY_SECONDS
 
     @property
     def edge_seconds(self) -> float | None:
@@ -50,7 +52,7 @@ class PeriodBounds:
         if self.available_seconds is None:
             return None
         if self.offset_seconds > 0:
-            return self.available_seconds + min(self.offset_seconds, _MAX_EARLY_SECONDS)
+            return self.available_seconds + min(self.offset_seconds, self.max_early_seconds)
         return self.available_seconds - _LIVE_EDGE_MARGIN_SECONDS
 
     @property

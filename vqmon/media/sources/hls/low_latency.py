@@ -70,7 +70,14 @@ def _merge(previous: MediaPlaylist, delta: MediaPlaylist, delivery: DeliveryDire
     known = [entry for entry in previous.entries if end - count <= entry.sequence < end]
     if len(known) != count:
         raise SegmentError("playlist", f"EXT-X-SKIP: {count - len(known)} of {count} segments are not known")
-    return replace(delta, entries=[*known, *_continue(known[-1], delta.entries, has_keys=delivery.has_keys)])
+    entries = [*known, *_continue(known[-1], delta.entries, has_keys=delivery.has_keys)]
+    opened = delta.open_entry
+    if opened is not None and not delivery.has_keys and entries[-1].encryption is not None:
+        # encrypted by a key that the update does not repeat
+        opened = None
+    if opened is not None:
+        opened = replace(opened, parts=tuple(_continue(entries[-1], opened.parts, has_keys=True)))
+    return replace(delta, entries=entries, open_entry=opened)
 
 
 def _continue(last: PlaylistEntry, entries: Sequence[PlaylistEntry], *, has_keys: bool) -> Iterator[PlaylistEntry]:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from vqmon.core.types import ByteRange, Encryption
+from vqmon.core.types import Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.fetch.decryption import add_encryption_fragment
 from vqmon.media.sources.hls.ad_breaks import mark_date_ranges
 from vqmon.media.sources.hls.low_latency import reload_seconds
-from vqmon.media.sources.hls.tags import M3u8Dict, TagReader
+from vqmon.media.sources.hls.parts import parse_open_parts
+from vqmon.media.sources.hls.tags import M3u8Dict, TagReader, parse_byte_range
 from vqmon.media.sources.media_playlist import (
     DeliveryDirectives,
     MediaPlaylist,
@@ -72,6 +73,7 @@ def parse_media(
         is_numbered=is_ended or reader.first_sequence is not None,
         warnings=warnings.texts,
         **({} if is_ended else _parse_delivery(reader, next_sequence=first + len(segments))),
+        open_entry=None if is_ended else parse_open_parts(reader, url, sequence=first + len(segments)),
     )
 
 
@@ -82,7 +84,7 @@ def _parse_delivery(reader: TagReader, *, next_sequence: int) -> dict[str, Any]:
         part_seconds=reader.part_seconds,
         skip_until_seconds=parse_seconds(reader.control.get("can_skip_until")),
         next_sequence=next_sequence,
-        next_part=reader.open_parts,
+        next_part=len(reader.open_parts),
         skipped_segments=reader.skipped_segments,
         has_keys=reader.has_keys,
     )
@@ -103,13 +105,13 @@ def _locate(
         init_url = add_encryption_fragment(
             _resolve(section, base), _parse_encryption(map_key, base, None) if map_key else None
         )
-        init_range = _parse_byte_range(section.get("byterange"), None)
+        init_range = parse_byte_range(section.get("byterange"), None)
     url = resolve_url(base, segment["uri"])
     previous_range = previous.byte_range if previous and previous.url == url else None
     return {
         "url": url,
         "reference": segment["uri"],
-        "byte_range": _parse_byte_range(segment.get("byterange"), previous_range),
+        "byte_range": parse_byte_range(segment.get("byterange"), previous_range),
         "init_url": init_url,
         "init_reference": section["uri"] if section else "",
         "init_byte_range": init_range,
@@ -135,15 +137,6 @@ def _resolve(tag: M3u8Dict, base: str) -> str:
         return resolve_url(base, tag["uri"])
     except SegmentError as error:
         raise SegmentError("playlist", f"{tag['where']}: {error.detail}") from None
-
-
-def _parse_byte_range(text: str | None, previous: ByteRange | None) -> ByteRange | None:
-    """Parse `length[@[offset]]`, which was checked; without an offset it follows the previous one of the resource."""
-    if text is None:
-        return None
-    length, _, offset = (part.strip() for part in text.partition("@"))
-    next_offset = previous.offset_bytes + previous.length_bytes if previous else 0
-    return ByteRange(offset_bytes=int(offset) if offset else next_offset, length_bytes=int(length))
 
 
 def _parse_encryption(key: M3u8Dict | None, base: str, iv: int | None) -> Encryption | None:

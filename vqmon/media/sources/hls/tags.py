@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vqmon.core.types import ByteRange
 from vqmon.media.sources.hls.ad_breaks import read_cue
 from vqmon.media.sources.media_playlist import MAX_ENTRIES, MAX_SEQUENCE, ParseWarnings, parse_seconds, parse_timestamp
 
@@ -24,6 +25,20 @@ _INTEGER = re.compile(r"[+-]?\d{1,40}(?:\.0*)?")
 _UNITLESS_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
 # the IV of a segment without one is its sequence number as 16 bytes (RFC 8216 5.2)
 _MAX_IV = 2**128
+
+
+def is_byte_range(text: str) -> bool:
+    """Whether a text is `length[@[offset]]`."""
+    return bool(_BYTE_RANGE.fullmatch(text)) and int(text.split("@")[0]) > 0
+
+
+def parse_byte_range(text: str | None, previous: ByteRange | None) -> ByteRange | None:
+    """Parse `length[@[offset]]`, which was checked; without an offset it follows the previous one of the resource."""
+    if text is None:
+        return None
+    length, _, offset = (part.strip() for part in text.partition("@"))
+    next_offset = previous.offset_bytes + previous.length_bytes if previous else 0
+    return ByteRange(offset_bytes=int(offset) if offset else next_offset, length_bytes=int(length))
 
 
 def _parse_attributes(value: str) -> dict[str, str]:
@@ -52,7 +67,7 @@ class TagReader:
         self.control: Mapping[str, str] = {}
         self.part_seconds = 0.0
         self.skipped_segments = 0
-        self.open_parts = 0
+        self.open_parts: list[M3u8Dict] = []
         self.has_keys = False
         # attributes of each EXT-X-DATERANGE
         self.date_ranges: list[Mapping[str, str]] = []
@@ -93,7 +108,7 @@ class TagReader:
 
     def _read_duration(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
         self._has_plain_key = False
-        self.open_parts = 0
+        self.open_parts = []
         text = value.split(",", 1)[0].strip().strip("\"'").strip()
         segment = state.setdefault("segment", {})
         segment["duration"] = parse_seconds(text)
@@ -104,7 +119,7 @@ class TagReader:
     def _read_byte_range(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
         segment = state.setdefault("segment", {})
         text = value.strip("\"'")
-        if _BYTE_RANGE.fullmatch(text) and int(text.split("@")[0]):
+        if is_byte_range(text):
             segment["byterange"] = text
         else:
             segment["problem"] = f"{where}: {_quote_value(text)} is no byte range"
@@ -124,7 +139,7 @@ class TagReader:
         text = section.get("byterange")
         if not section.get("uri"):
             section["problem"] = f"{where}: there is no URI"
-        elif text is not None and not (_BYTE_RANGE.fullmatch(text) and int(text.split("@")[0])):
+        elif text is not None and not is_byte_range(text):
             section["problem"] = f"{where}: {_quote_value(text)} is no byte range"
         state["current_segment_map"] = section
         tree["segment_map"].append(section)
@@ -182,8 +197,10 @@ class TagReader:
     def _read_part_target(self, value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
         self.part_seconds = parse_seconds(_parse_attributes(value).get("part_target"))
 
-    def _read_part(self, _value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
-        self.open_parts += 1
+    def _read_part(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
+        part: M3u8Dict = {"where": where} | _parse_attributes(value)
+        part |= {"key": state.get("current_key"), "init_section": state.get("current_segment_map")}
+        self.open_parts.append(part)
 
     def _read_date_range(self, value: str, where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
         if len(self.date_ranges) < _MAX_DATE_RANGES:

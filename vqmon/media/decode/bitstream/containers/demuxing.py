@@ -11,6 +11,7 @@ from vqmon.errors import DecodeError
 from vqmon.media.decode.bitstream.containers.detection import ends_within_packet
 from vqmon.media.decode.bitstream.containers.dolby_vision import find_dolby_vision
 from vqmon.media.decode.bitstream.containers.encryption import is_in_clear_fragment
+from vqmon.media.decode.bitstream.containers.splices import find_splices
 from vqmon.media.decode.bitstream.containers.transport_stream import name_undemuxed_codec
 from vqmon.media.decode.bitstream.headers import headers_suffice
 from vqmon.media.decode.bitstream.packets import (
@@ -89,6 +90,8 @@ def demux_video(
     if video.missing_pictures:
         video.notes.append("the file is truncated")
     _check_dolby_vision(video, media)
+    times = [packet.pts for packet in clear if packet.pts is not None]
+    video.splices = find_splices(media, demuxer, first_seconds=float(min(times, default=0) * video.seconds_per_tick))
     drop_unreliable_times(video)
     repeat_parameter_sets(video, _attach_parameter_sets)
     join_timeline(video, _undiscarded)

@@ -1,6 +1,6 @@
 """The packets, programme map and scrambling of an MPEG transport stream (ISO/IEC 13818-1)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +104,42 @@ def program_streams(media: bytes) -> list[ProgramStream]:
             elif len(section) >= 3 + (int.from_bytes(section[1:3], "big") & 0xFFF):
                 return _parse_program_map(section)
     return []
+
+
+def iterate_sections(media: bytes, pids: Collection[int]) -> Iterator[bytes]:
+    """The sections on some PIDs, all of the stream, each from its table id to its checksum."""
+    content = np.frombuffer(media, np.uint8)
+    offset, stride = packet_layout(media) or (0, _PACKET)
+    count = len(range(offset, len(media) - _PACKET + 1, stride))
+    high, low = content[offset + 1 :: stride][:count].astype(np.uint16), content[offset + 2 :: stride][:count]
+    wanted = np.isin(((high & 0x1F) << 8) | low, list(pids))
+    begun: dict[int, bytes] = {}
+    for index in np.flatnonzero(wanted).tolist():
+        packet = media[offset + index * stride :][:_PACKET]
+        pid, payload = _pid(packet), _payload(packet)
+        if packet[1] & 0x40 and payload:
+            # the pointer says where the first section begins; before it is the end of the one before
+            start = 1 + payload[0]
+            complete, _ = _split_sections(begun.pop(pid, b"") + payload[1:start])
+            yield from complete
+            more, begun[pid] = _split_sections(payload[start:])
+        elif pid in begun:
+            more, begun[pid] = _split_sections(begun[pid] + payload)
+        else:
+            continue
+        yield from more
+
+
+def _split_sections(content: bytes) -> tuple[list[bytes], bytes]:
+    """The complete sections at the start of some bytes, and what comes behind them; stuffing ends them."""
+    sections: list[bytes] = []
+    while len(content) >= 3 and content[0] != 0xFF:
+        end = 3 + (int.from_bytes(content[1:3], "big") & 0xFFF)
+        if end > len(content):
+            return sections, content
+        sections.append(content[:end])
+        content = content[end:]
+    return sections, content if content[:1] != b"\xff" else b""
 
 
 def _packets(media: bytes) -> Iterator[bytes]:

@@ -1,0 +1,116 @@
+"""Verdicts on what is there of a segment that is being made; the verdict on the whole segment supersedes them."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from pipelines.observe.addresses import Fetch
+from pipelines.observe.scoring_tiers import Scorer
+from pipelines.observe.unexpected_errors import unexpected_as
+from vqmon.core.scores import summarize_signal
+from vqmon.core.types import DecodedSegment, Rendition, Score, Segment, SignalSummary, View
+from vqmon.errors import ScoreError, SegmentError
+from vqmon.media.decode.bitstream.containers.boxes import iterate_iso_boxes
+from vqmon.media.sources.follower import OpenSegment
+
+DecodePictures = Callable[[bytes, tuple[View, ...], float], Coroutine[None, None, DecodedSegment]]
+"""Decodes the views of media, sampled at a rate in frames per second."""
+
+_UNKNOWN_PART_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialVerdict:
+    """What is said of a segment that is being made; it is in no history, and neither judged nor compared."""
+
+    rendition: Rendition
+    # of the segment
+    sequence: int
+    starts_at: datetime
+    # what was looked at, in seconds after the start of the segment: from a key picture to the end of what is there
+    from_seconds: float
+    to_seconds: float
+    observed_at: datetime
+    # of the first scorer, over these pictures; None when there is none
+    score: Score | None = None
+    signals: Mapping[str, SignalSummary]
+    # the reason and its detail when nothing could be said
+    unscored: str = ""
+    unscored_detail: str = ""
+
+    @property
+    def delay_seconds(self) -> float:
+        """From the end of the newest picture, by the dates of the playlist, to the verdict."""
+        return (self.observed_at - self.starts_at - timedelta(seconds=self.to_seconds)).total_seconds()
+
+
+class PartialObserver:
+    """Looks at segments that are being made, part by part; only the first scorer is asked.
+
+    `fetch_growing` fetches what a server has by now of a segment that it sends as it is made.
+    """
+
+    def __init__(
+        self,
+        *,
+        fetch: Fetch,
+        fetch_growing: Fetch,
+        decode: DecodePictures,
+        scorer: Scorer,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._fetch, self._fetch_growing = fetch, fetch_growing
+        self._decode, self._scorer, self._now = decode, scorer, now
+        # by rendition: the parts of its newest segment that were fetched
+        self._parts: dict[str, dict[str, bytes]] = {}
+
+    async def observe(self, opened: OpenSegment) -> PartialVerdict:
+        """The verdict on the pictures that are there; no error but those of programming is raised."""
+        seconds = sum(part.duration_seconds for part in opened.parts)
+        verdict = PartialVerdict(
+            rendition=opened.rendition,
+            sequence=opened.sequence,
+            starts_at=opened.starts_at,
+            from_seconds=opened.offset_seconds,
+            to_seconds=opened.offset_seconds + seconds,
+            observed_at=self._now(),
+            signals={},
+        )
+        try:
+            with unexpected_as(ScoreError, opened.parts[0]):
+                media = await (self._growing(opened.parts[0]) if opened.is_growing else self._joined(opened))
+                rate = 1 / (opened.part_seconds or _UNKNOWN_PART_SECONDS)
+                decoded = await self._decode(media, self._scorer.views, rate)
+                score = await self._scorer.score(decoded)
+        except SegmentError as error:
+            return replace(verdict, observed_at=self._now(), unscored=error.reason, unscored_detail=error.detail)
+        if opened.is_growing:
+            verdict = replace(verdict, to_seconds=decoded.media.duration_seconds)
+        return replace(
+            verdict,
+            observed_at=self._now(),
+            score=score,
+            signals={name: summarize_signal(values) for name, values in decoded.signals.items()},
+        )
+
+    async def _joined(self, opened: OpenSegment) -> bytes:
+        """The initialization section and the parts; each part is fetched once."""
+        known = self._parts.get(opened.rendition.key, {})
+        parts: dict[str, bytes] = {}
+        for number, part in enumerate(opened.parts):
+            # only the first one is preceded by its initialization section
+            wanted = part if number == 0 else replace(part, init_url=None)
+            key = f"{wanted.key} {wanted.init_url}"
+            parts[key] = known[key] if key in known else await self._fetch(wanted)
+        self._parts[opened.rendition.key] = parts
+        return b"".join(parts.values())
+
+    async def _growing(self, segment: Segment) -> bytes:
+        """What is there of a segment, up to the end of its last complete chunk."""
+        media = await self._fetch_growing(segment)
+        end = 0
+        # a box that ends behind the media is not complete
+        for kind, _, box_end in iterate_iso_boxes(media, 0, len(media) + 1):
+            if kind == b"mdat" and box_end <= len(media):
+                end = box_end
+        return media[:end] or media

@@ -1,0 +1,64 @@
+"""Segments get the label of the ad break that splice messages in earlier segments have announced."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipelines.observe.playlists.ad_breaks import AdBreakLabels
+from tests import factories
+from vqmon.core.frames import SpliceCue
+from vqmon.core.types import AD_BREAK_LABEL, Outcome
+
+
+def labelled(cues: dict[int, list[SpliceCue]], *, count: int = 12, lost: int = -1) -> list[int]:
+    """The numbers of the segments of 4 s that are labelled, given the messages in each of them."""
+    labels = AdBreakLabels()
+    found = []
+    for number in range(count):
+        event = factories.event(sequence=number)
+        outcome: Outcome = replace(event, media=replace(event.media, splices=tuple(cues.get(number, ()))))
+        if number == lost:
+            outcome = factories.failure(sequence=number)
+        outcome = labels.label(outcome)
+        if outcome.segment.labels.get(AD_BREAK_LABEL) == "yes":
+            found.append(number)
+    return found
+
+
+OUT = SpliceCue(begins=True, at_seconds=8.0, seconds=12.0)
+OPEN = SpliceCue(begins=True, at_seconds=8.0)
+IN = SpliceCue(begins=False, at_seconds=4.0)
+
+
+@pytest.mark.parametrize(
+    ("cues", "numbers"),
+    [
+        ({}, []),
+        ({1: [OUT]}, [3, 4, 5]),
+        # the same message again, four seconds later
+        ({1: [OUT], 2: [replace(OUT, at_seconds=4.01)]}, [3, 4, 5]),
+        # until the end is announced
+        ({1: [OPEN], 5: [IN]}, [3, 4, 5]),
+        ({1: [OUT], 3: [IN]}, [3]),
+        ({1: [OPEN]}, [3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ({1: [IN]}, []),
+        # from a segment on whose first picture is the splice
+        ({2: [SpliceCue(begins=True, at_seconds=0.0, seconds=4.0)]}, [2]),
+        ({1: [OUT, replace(OUT, at_seconds=28.0, seconds=4.0)]}, [3, 4, 5, 8]),
+    ],
+)
+def test_segments_that_begin_within_a_break_are_labelled(cues: dict[int, list[SpliceCue]], numbers: list[int]) -> None:
+    assert labelled(cues) == numbers
+
+
+def test_a_segment_that_could_not_be_observed_is_labelled_too() -> None:
+    """By its time; breaks of other renditions do not count, and after an hour a break is over."""
+    assert labelled({1: [OUT]}, lost=4) == [3, 4, 5]
+    assert labelled({0: [OPEN]}, count=1000) == list(range(2, 902))
+    labels = AdBreakLabels()
+    event = factories.event(sequence=1)
+    labels.label(replace(event, media=replace(event.media, splices=(replace(OUT, at_seconds=0.0),))))
+    other = replace(event.segment, rendition=replace(event.segment.rendition, name="other"))
+    assert labels.label(replace(event, segment=other)).segment.labels == {}
+    own = replace(event.segment, labels={AD_BREAK_LABEL: "no"})
+    assert labels.label(replace(event, segment=own)).segment.labels == {AD_BREAK_LABEL: "no"}

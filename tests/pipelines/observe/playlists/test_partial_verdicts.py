@@ -1,0 +1,135 @@
+"""Segments that are being made: each part is fetched once, and what can be said is said of what is there."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from pipelines.daemon.live_queue import LiveQueue
+from pipelines.daemon.partial_verdicts import counting_partials, watch_open_segments
+from pipelines.observe.playlists.partial_verdicts import PartialObserver, PartialVerdict
+from tests.media.clips import MOTION, ffmpeg, x264
+from tests.pipelines.daemon.test_live_queue import Watching
+from vqmon.core.types import DecodedSegment, Segment, View
+from vqmon.errors import FetchError
+from vqmon.flow import FairSlots
+from vqmon.media.decode.bitstream.containers.boxes import iterate_iso_boxes
+from vqmon.media.decode.pool import DecoderPool
+from vqmon.media.sources.follower import OpenSegment
+from vqmon.telemetry.metrics import Meters
+from vqmon.testing import STREAM_STARTS_AT, GreyLevelScorer, make_segment
+
+PART_SECONDS = 0.4
+
+
+def fragments() -> tuple[bytes, list[bytes]]:
+    """The initialization section, and parts of 0.4 s of which only the first begins with a key picture."""
+    source = MOTION.format(size="320x180", rate="25", seconds=1.6)
+    fragmented = ("-movflags", "empty_moov+default_base_moof", "-frag_duration", "400000", "-f", "mp4", "-")
+    media = ffmpeg("-f", "lavfi", "-i", source, *x264(gop=100, bframes=0), *fragmented)
+    ends = [end for kind, _, end in iterate_iso_boxes(media) if kind in (b"moov", b"mdat")]
+    init, *parts = [media[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    assert len(parts) == 4
+    return init, parts
+
+
+class Packager:
+    """Serves parts, and the segment as far as it is made."""
+
+    def __init__(self) -> None:
+        self.init, self.parts = fragments()
+        self.fetched: list[str] = []
+        self.made_bytes = 0
+
+    async def fetch(self, segment: Segment) -> bytes:
+        self.fetched.append(segment.url)
+        if segment.url == "away":
+            raise FetchError("not_found", "away")
+        return (self.init if segment.init_url else b"") + self.parts[int(segment.url)]
+
+    async def fetch_growing(self, segment: Segment) -> bytes:
+        return (self.init + b"".join(self.parts))[: self.made_bytes]
+
+
+def opened(count: int, *, is_growing: bool = False, sequence: int = 4) -> OpenSegment:
+    segment = replace(make_segment(sequence), init_url="init", duration_seconds=PART_SECONDS)
+    parts = tuple(replace(segment, url=str(number)) for number in range(count))
+    return OpenSegment(
+        rendition=segment.rendition,
+        sequence=sequence,
+        starts_at=segment.starts_at,
+        parts=parts,
+        offset_seconds=0.0,
+        part_seconds=PART_SECONDS,
+        is_growing=is_growing,
+    )
+
+
+def observer(packager: Packager, pool: DecoderPool) -> PartialObserver:
+    async def decode(media: bytes, views: tuple[View, ...], fps: float) -> DecodedSegment:
+        return await pool.decode(media, views=views, fps=fps)
+
+    return PartialObserver(
+        fetch=packager.fetch,
+        fetch_growing=packager.fetch_growing,
+        decode=decode,
+        scorer=GreyLevelScorer(),
+        now=lambda: STREAM_STARTS_AT + timedelta(seconds=20),
+    )
+
+
+async def test_the_pictures_that_are_there_are_scored() -> None:
+    """Those of every part, also without a key picture; chunks of DASH up to the last complete one."""
+    packager = Packager()
+    async with DecoderPool(1) as pool:
+        partial = observer(packager, pool)
+        verdicts = [await partial.observe(opened(count)) for count in (1, 2, 3)]
+        lost = await partial.observe(replace(opened(1), parts=(replace(opened(1).parts[0], url="away"),)))
+        packager.made_bytes = len(packager.init) + sum(map(len, packager.parts[:2])) + 100
+        growing = await partial.observe(opened(1, is_growing=True))
+        packager.made_bytes = len(packager.init) + 20
+        nothing = await partial.observe(opened(1, is_growing=True))
+    assert packager.fetched == ["0", "1", "2", "away"]
+    assert [verdict.to_seconds for verdict in verdicts] == pytest.approx([0.4, 0.8, 1.2])
+    assert [len(verdict.score.frame_values) for verdict in verdicts if verdict.score] == [1, 2, 3]
+    assert verdicts[2].delay_seconds == pytest.approx(20 - 16 - 1.2)
+    assert (lost.score, lost.unscored) == (None, "not_found")
+    assert growing.score == verdicts[1].score
+    assert growing.to_seconds == pytest.approx(0.8)
+    assert (nothing.score, bool(nothing.unscored)) == (None, True)
+
+
+class Opening(Watching):
+    """A rendition whose open segments are given by the test."""
+
+    async def open_segments(self):  # type: ignore[no-untyped-def]
+        yield opened(1)
+        await self.source.announce(3)
+        yield opened(2)
+        assert await self.take(1) == ["3"]
+        yield opened(3)
+
+
+async def test_whole_segments_go_first(caplog: pytest.LogCaptureFixture) -> None:
+    """While one waits, what is being made is passed over; without a listener verdicts are log lines."""
+    seen: list[PartialVerdict] = []
+
+    class Observer:
+        async def observe(self, segment: OpenSegment) -> PartialVerdict:
+            return PartialVerdict(
+                rendition=segment.rendition, sequence=4, starts_at=segment.starts_at, from_seconds=0.0,
+                to_seconds=len(segment.parts) * PART_SECONDS, observed_at=segment.starts_at, signals={},
+                unscored="corrupt", unscored_detail="x",
+            )  # fmt: skip
+
+    watching = Opening()
+    queue: LiveQueue = watching.queue
+    slots = FairSlots(1).of("news")
+    record = counting_partials(Meters(), seen.append)
+    await watch_open_segments(watching, Observer(), queue, running=slots, on_partial=record)  # type: ignore[arg-type]
+    await watch_open_segments(object(), Observer(), queue, running=slots, on_partial=record)  # type: ignore[arg-type]
+    with caplog.at_level("INFO", logger="vqmon.live"):
+        counting_partials(Meters(), None)(seen[0])
+    assert [verdict.to_seconds for verdict in seen] == pytest.approx([0.4, 1.2])
+    assert "segment.partial" in caplog.text
+    watching.filling.cancel()
