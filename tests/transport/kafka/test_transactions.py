@@ -123,11 +123,28 @@ async def test_a_producer_that_is_not_open_writes_nothing() -> None:
         await writer.write(BATCH)
 
 
+class FakeBatch:
+    """An aiokafka batch builder that takes two records."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes | None] = []
+
+    def append(self, *, timestamp: None, key: bytes | None, value: bytes | None, headers: list[object]) -> object:
+        if len(self.values) == 2:
+            return None
+        self.values.append(value)
+        return object()
+
+    def close(self) -> None: ...
+
+
 class FakeProducer:
     """An aiokafka producer that refuses some values."""
 
     def __init__(self, *, refuses: bytes = b"", loses_coordinator: bool = False) -> None:
         self.calls: list[str] = []
+        # topic, partition and values of each batch
+        self.batches: list[tuple[str, int | None, list[bytes | None]]] = []
         self._refuses = refuses
         self._loses_coordinator = loses_coordinator
         self._sender = SimpleNamespace(_coordinator_dead=lambda kind: None)
@@ -135,10 +152,20 @@ class FakeProducer:
     async def begin_transaction(self) -> None:
         self.calls.append("begin")
 
+    def create_batch(self) -> FakeBatch:
+        return FakeBatch()
+
+    async def send_batch(self, batch: FakeBatch, topic: str, *, partition: int) -> "asyncio.Future[None]":
+        return self._sent(topic, partition, batch.values)
+
     async def send(self, topic: str, value: bytes, key: bytes, **_: object) -> "asyncio.Future[None]":
+        return self._sent(topic, None, [value])
+
+    def _sent(self, topic: str, partition: int | None, values: list[bytes | None]) -> "asyncio.Future[None]":
+        self.batches.append((topic, partition, values))
         future = asyncio.get_running_loop().create_future()
-        if value == self._refuses:
-            future.set_exception(MessageSizeTooLargeError(value))
+        if self._refuses in values:
+            future.set_exception(MessageSizeTooLargeError(values))
         else:
             future.set_result(None)
         return future
@@ -166,10 +193,26 @@ async def test_a_refused_record_stops_the_commit() -> None:
     with pytest.raises(BrokerError, match="one by one"):
         await writer.write(BATCH)
     refused = ProducerRecord(topic="out", partition=3, key=b"k", value=b"v", headers=((INPUT_HEADER, b"in/3/7"),))
-    small = replace(refused, topic="state", value=b"x")
+    small = replace(refused, partition=2, value=b"x")
     with pytest.raises(RecordTooLargeError, match=r"of 19 bytes for in/3/7 is larger than topic out \(partition 3\)"):
         await writer.write(replace(BATCH, records=[small, refused, small]))
     assert fake.calls == ["begin", "begin"]
+
+
+async def test_records_are_sent_in_batches_in_their_order_within_each_partition() -> None:
+    """Also those without key and value; a record without a partition goes where its key belongs."""
+    values = [(topic, value) for value in (b"1", None, b"3") for topic in ("out", "state")]
+    records = [ProducerRecord(topic=topic, partition=1, key=None, value=value) for topic, value in values]
+    records.insert(1, ProducerRecord(topic="gathered", partition=None, key=b"k", value=b"g"))
+    fake = FakeProducer()
+    await opened(fake).write(replace(BATCH, records=records))
+    assert fake.batches == [
+        ("out", 1, [b"1", None]),
+        ("state", 1, [b"1", None]),
+        ("out", 1, [b"3"]),
+        ("state", 1, [b"3"]),
+        ("gathered", None, [b"g"]),
+    ]
 
 
 async def test_a_commit_over_a_lost_coordinator_is_uncertain() -> None:

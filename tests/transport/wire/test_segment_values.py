@@ -77,6 +77,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an empty range": ({"byte_range": {"offset_bytes": 0, "length_bytes": 0}}, "data.byte_range: .*0\\+0"),
     "a boolean number": ({"sequence": True}, "data.sequence: true is a boolean, not a number"),
+    "a boolean number in place of the flag": (
+        {"sequence": True, "labels": {"x": "is_discontinuity"}},
+        "data.sequence: true is a boolean",
+    ),
     "a boolean duration": ({"duration_seconds": False}, "data.duration_seconds: false is a boolean"),
     "a boolean size": (
         {"rendition": {"stream_id": "news", "name": "x", "width": True}},

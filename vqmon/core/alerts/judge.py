@@ -85,17 +85,25 @@ class Judge:
         alerts = [] if rendition.key in self._matching else self._start_rendition(rendition, timed)
         if isinstance(outcome, QualityEvent):
             alerts += self._close_playlist_alerts(rendition.stream_id, timed)
+        alerts += self._evaluate_span_rules(self._matching[rendition.key], timed)
+        return (*forgotten, *alerts, *self._regressions.evaluate(timed), *self._close_opened_after_end())
+
+    def _evaluate_span_rules(self, rules: "tuple[_MatchingRule, ...]", timed: TimedOutcome) -> Iterator[Alert]:
+        outcome, states = timed.outcome, self._store.states
         labels = outcome.segment.all_labels
         is_ad_break = labels.get(AD_BREAK_LABEL) == "yes"
-        for matching in self._matching[rendition.key]:
-            if matching.stays_idle(self._store.states, timed) or (is_ad_break and matching.rule.mask_ad_breaks):
+        for matching in rules:
+            # Most rules remember nothing, and nothing is to be remembered.
+            key = matching.fixed_key
+            if key is not None and key not in states and matching.leaves_idle(timed, None):
+                continue
+            if is_ad_break and matching.rule.mask_ad_breaks:
                 continue
             if matching.rule.match.matches_labels(labels):
                 for key, score in matching.keys(outcome):
-                    stored = self._store.states.get(key)
-                    if stored is not None or not matching.condition.leaves_idle(timed, score):
-                        alerts += self._evaluate(matching, key, score, timed, stored=stored)
-        return (*forgotten, *alerts, *self._regressions.evaluate(timed), *self._close_opened_after_end())
+                    stored = states.get(key)
+                    if stored is not None or not matching.leaves_idle(timed, score):
+                        yield from self._evaluate(matching, key, score, timed, stored=stored)
 
     def add_marker(self, marker: DeployMarker) -> None:
         """Restart the series that a marker matches from its moment on; a second time changes nothing."""
@@ -190,9 +198,8 @@ class Judge:
             stored = None
         state: SpanState = stored if stored is not None else condition.state_type(rule=rule.name, series=series)
         state, spans = condition.evaluate(state, timed, score, masks=matching.masks)
-        timing = condition.timing(min_open_seconds=rule.min_open_seconds)
         for span in spans:
-            state, transition = apply_span(state, span, timing)
+            state, transition = apply_span(state, span, matching.timing)
             if transition is None:
                 continue
             if transition.kind == "resolved" and state.alert is not None:
@@ -277,21 +284,18 @@ class _MatchingRule:
     def __init__(self, rule: AlertRule, condition: SpanCondition[Any], rendition: Rendition) -> None:
         self.rule = rule
         self.condition = condition
+        self.leaves_idle = condition.leaves_idle
+        self.timing = condition.timing(min_open_seconds=rule.min_open_seconds)
         self.masks = rule.masks_for(rendition)
         subject = condition.fixed_subject
         series = None if subject is None else RenditionSeries(rendition.key, subject)
         # of its series, where there is one whatever the outcome
-        self._fixed_key = None if series is None else AlertKey(rule.name, series)
-
-    def stays_idle(self, states: Mapping[StateKey, State], timed: TimedOutcome) -> bool:
-        """Whether there is nothing to evaluate, as for most rules: nothing is remembered, nor to be remembered."""
-        key = self._fixed_key
-        return key is not None and key not in states and self.condition.leaves_idle(timed, None)
+        self.fixed_key = None if series is None else AlertKey(rule.name, series)
 
     def keys(self, outcome: Outcome) -> Iterable[tuple[AlertKey, Score | None]]:
         """The series that the condition follows in an outcome, each with the score to evaluate."""
-        if self._fixed_key is not None:
-            return [(self._fixed_key, None)]
+        if self.fixed_key is not None:
+            return [(self.fixed_key, None)]
         return [(AlertKey(self.rule.name, series), score) for series, score in self.condition.series(outcome)]
 
 

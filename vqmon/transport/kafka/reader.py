@@ -237,7 +237,9 @@ class LagReader:
                     self._consumer.seek(partition, offset)
                 ends_at = time.monotonic() + _PEEK_SECONDS
                 while partitions and (left_seconds := ends_at - time.monotonic()) > 0:
-                    fetched = await self._consumer.getmany(*partitions, timeout_ms=int(left_seconds * 1000))
+                    # One record at a time: the others of a partition would be parsed for nothing.
+                    timeout_ms = int(left_seconds * 1000)
+                    fetched = await self._consumer.getmany(*partitions, timeout_ms=timeout_ms, max_records=1)
                     for partition, records in fetched.items():
                         timestamps[partition.partition] = records[0].timestamp
                         del partitions[partition]

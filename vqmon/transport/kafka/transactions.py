@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import zip_longest
+from typing import NamedTuple, NoReturn
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError, ProducerClosed
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from vqmon.errors import BrokerError, FencedError, RecordTooLargeError
 from vqmon.flow import run_with_deadline
@@ -94,7 +96,6 @@ class TransactionalProducer:
             max_request_size=_MAX_RECORD_BYTES + (1 << 20),
             max_batch_size=self._max_batch_bytes,
             compression_type="lz4",
-            value_serializer=_serialize_value,
             retry_backoff_ms=50,
         )
         self._producer = producer
@@ -126,38 +127,47 @@ class TransactionalProducer:
             raise BrokerError("write a transaction: its commit was sent twice")
 
     async def _send(self, producer: AIOKafkaProducer, records: Sequence[ProducerRecord]) -> None:
-        confirmations: list[asyncio.Future[object]] = []
+        sent: list[_SentBatch] = []
         try:
+            # The first batch of every partition before any second one, which waits until the first is on its way.
+            for batches in zip_longest(*self._batches(producer, records)):
+                sent += [await batch.send(producer) for batch in batches if batch is not None]
             for record in records:
-                value = _NULL if record.value is None else record.value
-                try:
-                    confirmation = await producer.send(
-                        record.topic, value, record.key, partition=record.partition, headers=list(record.headers)
-                    )
-                except MessageSizeTooLargeError as error:
-                    raise _too_large(record) from error
-                confirmations.append(confirmation)
+                if record.partition is None:
+                    sent.append(await _send_by_key(producer, record))
             # All must be awaited: the commit would succeed although a record was refused.
-            await asyncio.gather(*confirmations)
+            await asyncio.gather(*(batch.confirmation for batch in sent))
         except MessageSizeTooLargeError as error:
-            await asyncio.wait(confirmations)
-            self._raise_refused(records, confirmations, error)
+            await asyncio.wait([batch.confirmation for batch in sent])
+            self._raise_refused(sent, error)
         except BaseException:
-            for confirmation in confirmations:
-                _retrieve_exception(confirmation)
+            for batch in sent:
+                _retrieve_exception(batch.confirmation)
             raise
 
-    def _raise_refused(
-        self,
-        records: Sequence[ProducerRecord],
-        confirmations: Sequence["asyncio.Future[object]"],
-        error: MessageSizeTooLargeError,
-    ) -> NoReturn:
+    def _batches(
+        self, producer: AIOKafkaProducer, records: Sequence[ProducerRecord]
+    ) -> "Iterable[Sequence[_RecordBatch]]":
+        """The records whose partition is given, in batches for each partition: one future per record costs too much."""
+        batches: dict[tuple[str, int], list[_RecordBatch]] = {}
+        for record in records:
+            if record.partition is None:
+                continue
+            if len(record.value or b"") > _MAX_RECORD_BYTES:
+                raise _too_large(record)
+            of_partition = batches.setdefault((record.topic, record.partition), [])
+            if not of_partition or not of_partition[-1].append(record):
+                of_partition.append(_RecordBatch(record.topic, record.partition, producer.create_batch()))
+                of_partition[-1].append(record)
+        return batches.values()
+
+    def _raise_refused(self, sent: "Sequence[_SentBatch]", error: MessageSizeTooLargeError) -> NoReturn:
         """Name the record that is too large, once each is sent by itself: a topic refuses whole batches of records."""
         refused = [
             record
-            for record, confirmation in zip(records, confirmations, strict=True)
-            if isinstance(confirmation.exception(), MessageSizeTooLargeError)
+            for batch in sent
+            if isinstance(batch.confirmation.exception(), MessageSizeTooLargeError)
+            for record in batch.records
         ]
         if self._max_batch_bytes > 1:
             self._max_batch_bytes = 1
@@ -209,12 +219,44 @@ class TransactionalProducer:
             log.debug("connections did not close: %r", error)
 
 
-_NULL = object()
-"""Stands for the value null: the client takes no record whose key and value are both None."""
+class _SentBatch(NamedTuple):
+    """Records that are on their way, and the future that tells whether the topic has taken them."""
+
+    records: Sequence[ProducerRecord]
+    confirmation: "asyncio.Future[object]"
 
 
-def _serialize_value(value: bytes | object) -> bytes | object | None:
-    return None if value is _NULL else value
+class _RecordBatch:
+    """Records for one partition that are sent together; the first one always fits."""
+
+    def __init__(self, topic: str, partition: int, builder: BatchBuilder) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._builder = builder
+        self._records: list[ProducerRecord] = []
+
+    def append(self, record: ProducerRecord) -> bool:
+        """Add a record; False when the batch is full."""
+        added = self._builder.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+        if added is None:
+            return False
+        self._records.append(record)
+        return True
+
+    async def send(self, producer: AIOKafkaProducer) -> _SentBatch:
+        """Give the batch to the producer, behind those of the same partition."""
+        self._builder.close()
+        confirmation = await producer.send_batch(self._builder, self._topic, partition=self._partition)
+        return _SentBatch(self._records, confirmation)
+
+
+async def _send_by_key(producer: AIOKafkaProducer, record: ProducerRecord) -> _SentBatch:
+    """Send a record to the partition that its key decides."""
+    try:
+        confirmation = await producer.send(record.topic, record.value, record.key, headers=list(record.headers))
+    except MessageSizeTooLargeError as error:
+        raise _too_large(record) from error
+    return _SentBatch([record], confirmation)
 
 
 def _size_bytes(record: ProducerRecord) -> int:

@@ -1,6 +1,6 @@
 """The condition `audio`: a measurement of the sound stays above or below a value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,11 +10,10 @@ from vqmon.core.alerts.conditions.base import (
     Timing,
     check_choice,
     check_range,
-    series_of_rendition,
     whole_segment,
 )
 from vqmon.core.alerts.media_timeline import TimedOutcome
-from vqmon.core.alerts.state import RenditionSeries, SpanState
+from vqmon.core.alerts.state import SpanState
 from vqmon.core.types import AUDIO_MEASUREMENTS, Outcome, QualityEvent, Score
 
 
@@ -60,9 +59,16 @@ class Audio(SpanCondition[AudioState]):
     def mask_names(self) -> tuple[str, ...]:
         return (self.kind, self.measurement)
 
-    def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
-        if self._value_of(outcome) is not None:
-            yield series_of_rendition(outcome, f"audio {self.measurement}"), None
+    @property
+    def fixed_subject(self) -> str:
+        return f"audio {self.measurement}"
+
+    def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
+        value = self._value_of(timed.outcome)
+        return value is None or not self._is_bad(value)
+
+    def _is_bad(self, value: float) -> bool:
+        return (self.above is not None and value > self.above) or (self.below is not None and value < self.below)
 
     def spans(self, state: AudioState, timed: TimedOutcome, score: Score | None) -> tuple[AudioState, Sequence[Span]]:
         value = self._value_of(timed.outcome)

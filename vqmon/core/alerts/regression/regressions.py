@@ -54,7 +54,7 @@ class RegressionDetector:
         self._follow = follow
         self._rules = [(rule, rule.condition) for rule in rules if isinstance(rule.condition, Regression)]
         # stream/rendition -> the rules whose globs match; filled at its first outcome
-        self._rules_by_rendition: dict[str, list[tuple[AlertRule, Regression]]] = {}
+        self._rules_by_rendition: dict[str, list[_MatchingRule]] = {}
         self._inhibitor = Inhibitor(store)
         self._repeats = RepeatMemory(store)
         self._membership = GroupMembership(rules)
@@ -146,7 +146,8 @@ class RegressionDetector:
 
     def _evaluate_segment(self, segment: ScoredSegment, ladder: Ladder | None) -> Iterator[Alert]:
         rendition = Rendition(stream_id=segment.stream_id, name=segment.rendition)
-        for rule, condition in self._matching_rules(rendition):
+        for matching in self._matching_rules(rendition):
+            rule = matching.rule
             if not rule.match.matches_labels(segment.labels):
                 continue
             if rule.mask_ad_breaks and segment.labels.get(AD_BREAK_LABEL) == "yes":
@@ -154,19 +155,20 @@ class RegressionDetector:
             if rule.masks and masked_seconds(rule.masks_for(rendition), segment.starts_at, segment.ends_at):
                 continue
             for scorer in segment.scores:
-                if scorer_matches(scorer, condition.scorer):
-                    yield from self._evaluate_score(rule, condition, segment, ladder, scorer)
+                key = matching.key_of(scorer)
+                if key is not None:
+                    yield from self._evaluate_score(matching, key, segment, ladder, scorer)
 
     def _evaluate_score(
-        self, rule: AlertRule, condition: Regression, segment: ScoredSegment, ladder: Ladder | None, scorer: str
+        self, matching: "_MatchingRule", key: AlertKey, segment: ScoredSegment, ladder: Ladder | None, scorer: str
     ) -> Iterator[Alert]:
         """Follow one scorer's value of a segment, or its difference from the partners'."""
+        rule, condition = matching.rule, matching.condition
         if condition.against == AGAINST_REPEATS:
-            yield from self._evaluate_repeat(rule, condition, segment, scorer)
+            yield from self._evaluate_repeat(matching, key, segment, scorer)
             return
         value, basis = segment.scores[scorer], scorer
         partners: Sequence[tuple[str, float]] = ()
-        state = self._state(rule, condition, segment, scorer)
         if condition.against:
             partners = _partners(condition, segment, ladder)
             if not partners or ladder is None:
@@ -174,18 +176,20 @@ class RegressionDetector:
             for name, weight in partners:
                 partner_score = ladder.partner_score(segment, name, scorer)
                 if partner_score is None:
+                    state = self._state(key)
                     self._store.save(replace(state, unpaired_count=state.unpaired_count + 1))
                     return
                 value -= weight * partner_score
             basis = f"{scorer} against {' and '.join(name for name, _ in partners)}"
         basis += self._deploy_suffix(segment, *(name for name, _ in partners))
-        yield from self._follow_value(rule, state, _series_value(condition, segment, value, basis=basis, scorer=scorer))
+        series_value = _series_value(condition, segment, value, basis=basis, scorer=scorer)
+        yield from self._follow_value(rule, self._state(key), series_value)
 
     def _evaluate_repeat(
-        self, rule: AlertRule, condition: Regression, segment: ScoredSegment, scorer: str
+        self, matching: "_MatchingRule", key: AlertKey, segment: ScoredSegment, scorer: str
     ) -> Iterator[Alert]:
         """Follow the difference of a segment's score from that which its content had before."""
-        state = self._state(rule, condition, segment, scorer)
+        rule, condition, state = matching.rule, matching.condition, self._state(key)
         if state.alert is not None and abs(segment.starts_at - state.seen_until) >= REPEATS_FORGET_SECONDS:
             chart = chart_at_closing(state.chart or EMPTY_CHART, closed_at=segment.starts_at)
             state, closed = close_without_values(
@@ -205,8 +209,8 @@ class RegressionDetector:
         )
         if repeat is not None:
             value = _series_value(condition, segment, score - repeat.score, basis=basis, scorer=scorer)
-            yield from self._follow_value(rule, state, replace(value, comparison=repeat.describe(score)))
-            if state.alert is not None and self._state(rule, condition, segment, scorer).chart is None:
+            yield from self._follow_value(rule, state, value._replace(comparison=repeat.describe(score)))
+            if state.alert is not None and self._state(key).chart is None:
                 # The low level is the new usual.
                 self._repeats.clear(state)
 
@@ -254,7 +258,8 @@ class RegressionDetector:
             or not before.fingerprint
             or abs(timed.starts_at - before.scored_until) > _MAX_GAP_SECONDS
             or not any(
-                condition.against == AGAINST_REPEATS for _, condition in self._matching_rules(event.segment.rendition)
+                matching.condition.against == AGAINST_REPEATS
+                for matching in self._matching_rules(event.segment.rendition)
             )
         ):
             return ()
@@ -296,21 +301,40 @@ class RegressionDetector:
             ladder = self._ladders[stream_id] = Ladder(max(waits), self._stored_renditions.get(stream_id, {}))
         return ladder
 
-    def _matching_rules(self, rendition: Rendition) -> list[tuple[AlertRule, Regression]]:
+    def _matching_rules(self, rendition: Rendition) -> "list[_MatchingRule]":
         rules = self._rules_by_rendition.get(rendition.key)
         if rules is None:
-            rules = [pair for pair in self._rules if pair[0].match.matches_rendition(rendition)]
-            self._rules_by_rendition[rendition.key] = rules
+            rules = self._rules_by_rendition[rendition.key] = [
+                _MatchingRule(rule, condition, rendition.key)
+                for rule, condition in self._rules
+                if rule.match.matches_rendition(rendition)
+            ]
         return rules
 
-    def _state(
-        self, rule: AlertRule, condition: Regression, segment: ScoredSegment, scorer: str
-    ) -> RegressionState:  # fmt: skip
-        series = condition.series(segment.rendition_key, scorer)
-        state = self._store.states.get(AlertKey(rule.name, series))
+    def _state(self, key: AlertKey) -> RegressionState:
+        state = self._store.states.get(key)
         if isinstance(state, RegressionState):
             return state
-        return RegressionState(rule=rule.name, series=series)
+        return RegressionState(rule=key.rule, series=key.series)
+
+
+class _MatchingRule:
+    """A regression rule whose globs match a rendition, and the keys of the states that it has there."""
+
+    def __init__(self, rule: AlertRule, condition: Regression, rendition_key: str) -> None:
+        self.rule = rule
+        self.condition = condition
+        self._rendition_key = rendition_key
+        # by scorer (name@version); None for those that the rule is not about
+        self._keys: dict[str, AlertKey | None] = {}
+
+    def key_of(self, scorer: str) -> AlertKey | None:
+        """The key of the state that follows a scorer (name@version); None when the rule is not about it."""
+        if scorer not in self._keys:
+            is_meant = scorer_matches(scorer, self.condition.scorer)
+            series = self.condition.series(self._rendition_key, scorer)
+            self._keys[scorer] = AlertKey(self.rule.name, series) if is_meant else None
+        return self._keys[scorer]
 
 
 def _series_value(

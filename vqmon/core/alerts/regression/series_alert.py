@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from vqmon.core.alerts.conditions.chart import ChartCondition
 from vqmon.core.alerts.conditions.regression import ChartState
@@ -33,9 +33,8 @@ _MAX_MOVED_IN_SUMMARY = 2
 State = TypeVar("State", bound=ChartState)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesValue:
-    """One value of a series, and the segment that it comes from."""
+class SeriesValue(NamedTuple):
+    """One value of a series, and the segment that it comes from; a tuple, as there are several for every segment."""
 
     # points, or a difference of points
     value: float

@@ -82,11 +82,15 @@ class Ladder:
                 waiting=rendition.waiting if rendition else (),
             )
         waiting = rendition.waiting if scored is None else (*rendition.waiting, scored)[-_MAX_WAITING:]
-        self.renditions[name] = replace(
-            rendition,
+        # Not `replace`, which takes twice as long, for every segment.
+        self.renditions[name] = LadderRendition(
+            stream_id=rendition.stream_id,
+            rendition=name,
+            first_at=rendition.first_at,
             ends_at=ends_at,
             ladder_position=_ladder_position(segment),
             waiting=waiting,
+            released=rendition.released,
             has_ended=False,
         )
 

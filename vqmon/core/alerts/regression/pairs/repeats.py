@@ -5,6 +5,7 @@ is a repeat: the difference of both scores has nothing of the content in it. Wha
 state store, `ENTRY.itemsize` bytes per passage; when `repeat_entries` are there, the one not seen for longest goes.
 """
 
+import math
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -31,6 +32,9 @@ _MAX_COUNT = 8.0
 _FIRST_ENTRIES = 4
 """Places that a series begins with; most renditions of a fleet of short streams need no more."""
 
+_FEW_CANDIDATES = 8
+"""So many entries are compared one by one; numpy takes longer for them."""
+
 _Key = tuple[str, PairSeries]
 """Rule and series."""
 
@@ -55,6 +59,8 @@ class RepeatMemory:
         self._store = store
         # stream/rendition -> its series -> basis of the scores, and the passages
         self._entries: dict[str, dict[_Key, tuple[str, NDArray[np.void]]]] = {}
+        # the same -> when a passage was learned or shown last, in seconds
+        self._seen_at: dict[str, dict[_Key, int]] = {}
 
     def compare(
         self, state: RegressionState, condition: Regression, *, basis: str, passage: Passage, score: float, at: float
@@ -71,12 +77,15 @@ class RepeatMemory:
         nearest = _nearest(entries, passage, at)
         learns = state.alert is None
         if nearest is None:
-            if learns and _least_age(entries, at) >= condition.repeat_seconds:
+            # Most segments come soon after the last passage; then the ages of the others do not matter.
+            seen_at = self._seen_at.get(key[1].rendition_key, {}).get(key, -math.inf)
+            is_soon = abs(at - seen_at) < condition.repeat_seconds
+            if learns and not is_soon and _least_age(entries, at) >= condition.repeat_seconds:
                 self._add(key, basis, entries, (tuple(passage), int(at), 1, score), condition.repeat_entries)
             return None
-        if _least_age(entries[nearest : nearest + 1], at) < _MIN_LAG_SECONDS:
-            return None
         entry = entries[nearest]
+        if abs(at - float(entry["seen_at"])) < _MIN_LAG_SECONDS:
+            return None
         repeat = Repeat(score=float(entry["score"]), seen_at=float(entry["seen_at"]))
         if learns:
             count = min(float(entry["count"]) + 1.0, _MAX_COUNT)
@@ -92,9 +101,11 @@ class RepeatMemory:
     def forget(self, rendition_key: str) -> None:
         """Drop the indexes of a rendition (stream/rendition) whose states are removed."""
         self._entries.pop(rendition_key, None)
+        self._seen_at.pop(rendition_key, None)
 
     def _clear(self, key: _Key) -> None:
         self._entries.get(key[1].rendition_key, {}).pop(key, None)
+        self._seen_at.get(key[1].rendition_key, {}).pop(key, None)
         number = 0
         while (block := RepeatBlockKey(rule=key[0], series=key[1], number=number)) in self._store.states:
             self._store.delete(block)
@@ -137,6 +148,7 @@ class RepeatMemory:
         self._save(key, basis, entries, place)
 
     def _save(self, key: _Key, basis: str, entries: NDArray[np.void], place: int) -> None:
+        self._seen_at.setdefault(key[1].rendition_key, {})[key] = int(entries["seen_at"][place])
         number = place // REPEAT_BLOCK_ENTRIES
         chosen = entries[number * REPEAT_BLOCK_ENTRIES : (number + 1) * REPEAT_BLOCK_ENTRIES]
         # Free places are the last ones of the last block.
@@ -148,16 +160,17 @@ def _nearest(entries: NDArray[np.void], passage: Passage, at: float) -> int | No
     """Index of the entry that shows the same content as a passage; None when there is none."""
     hashes = entries["passage"]
     # One picture rules out nearly all of them, a second one nearly all of the others.
-    candidates = np.flatnonzero(np.bitwise_count(hashes[:, 0] ^ np.uint64(passage[0])) <= MAX_DIFFERENT_BITS)
-    second_bits = np.bitwise_count(hashes[candidates, 1] ^ np.uint64(passage[1]))
-    candidates = candidates[second_bits <= MAX_DIFFERENT_BITS]
-    if not len(candidates):
-        return None
-    different_bits = np.bitwise_count(hashes[candidates] ^ np.array(passage, np.uint64)).sum(axis=1, dtype=np.int64)
-    seen_at = entries["seen_at"][candidates].astype(np.int64)
-    different_bits[(seen_at == 0) | (np.abs(int(at) - seen_at) > _EXPIRE_SECONDS)] = 64 * PASSAGE_PICTURES
-    best = int(np.argmin(different_bits))
-    return int(candidates[best]) if different_bits[best] <= MAX_DIFFERENT_BITS else None
+    candidates = (np.bitwise_count(hashes[:, 0] ^ np.uint64(passage[0])) <= MAX_DIFFERENT_BITS).nonzero()[0]
+    if len(candidates) > _FEW_CANDIDATES:
+        second_bits = np.bitwise_count(hashes[candidates, 1] ^ np.uint64(passage[1]))
+        candidates = candidates[second_bits <= MAX_DIFFERENT_BITS]
+    nearest, least_bits = None, MAX_DIFFERENT_BITS + 1
+    for index in candidates.tolist():
+        bits = sum((one ^ other).bit_count() for one, other in zip(hashes[index].tolist(), passage, strict=True))
+        seen_at = int(entries["seen_at"][index])
+        if bits < least_bits and seen_at and abs(int(at) - seen_at) <= _EXPIRE_SECONDS:
+            nearest, least_bits = index, bits
+    return nearest
 
 
 def _least_age(entries: NDArray[np.void], at: float) -> float:
