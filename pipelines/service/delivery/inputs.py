@@ -14,14 +14,15 @@ from functools import partial
 from pipelines.service.delivery.notifications import restricted_client
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.wiring import utc_now
-from vqmon.core.alerts.reactions.input_switching import DecisionRecord, InputJudge
+from vqmon.core.alerts.reactions.input_switching import DecisionRecord, InputDecision, InputJudge
 from vqmon.core.types import Outcome
 from vqmon.errors import SettingsError, StoreError
 from vqmon.flow import NamedTasks
-from vqmon.settings.inputs import InputHookSettings
+from vqmon.settings.inputs import InputHookSettings, InputSettings
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
+from vqmon.transport.history.history import History
 from vqmon.transport.notify.delivery_queue import Clock
 from vqmon.transport.notify.http import PooledHttpClient
 from vqmon.transport.notify.input_hook import InputHook
@@ -126,7 +127,7 @@ async def open_input_decider(
         return
     judge = InputJudge(
         [hook.rule(name) for name, hook in inputs.hooks.items()],
-        last=[record.decision for record in thread.history.decisions.last_of_streams()] if thread.is_open else [],
+        last=_last_decisions(inputs, thread.history) if thread.is_open else [],
     )
     recorder = _DecisionRecorder(thread)
     async with open_input_client(settings) as client, NamedTasks() as tasks:
@@ -146,6 +147,16 @@ async def open_input_decider(
                 hook.stop()
             await tasks.wait_or_cancel([f"hook {hook.name}" for hook in hooks], within_seconds=_LAST_DELIVERY_SECONDS)
             recorder.stop()
+
+
+def _last_decisions(inputs: InputSettings, history: History) -> Sequence[InputDecision]:
+    """What the hooks go on from: nobody has followed a dry run, so only another dry run does."""
+    return [
+        record.decision
+        for record in history.decisions.last_of_streams()
+        if (hook := inputs.hooks.get(record.decision.hook)) is not None
+        and (hook.dry_run or record.delivery != "dry_run")
+    ]
 
 
 def open_input_client(settings: Settings) -> PooledHttpClient:

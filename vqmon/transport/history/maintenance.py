@@ -218,10 +218,11 @@ def _prune_alerts(transaction: Transaction, before: int) -> int:
 
 
 def _prune_decisions(transaction: Transaction, before: int) -> int:
-    """Delete decisions about inputs that were made before a time, but for the last change of each stream."""
+    """Delete decisions about inputs that were made before a time, but for the last real and dry change of a stream."""
     newer = (
         "SELECT 1 FROM input_decision n WHERE n.hook = d.hook AND n.stream_id = d.stream_id"
         " AND n.kind <> 'hold' AND n.decided_at > d.decided_at"
+        " AND (n.delivery = 'dry_run') = (d.delivery = 'dry_run')"
     )
     old = f"SELECT id FROM input_decision d WHERE decided_at < ? AND (kind = 'hold' OR EXISTS ({newer}))"
     return transaction.execute(

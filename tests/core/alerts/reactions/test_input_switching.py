@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests import factories
+from vqmon.core.alerts.reactions import input_switching
 from vqmon.core.alerts.reactions.input_switching import INPUT_FAULTS, InputDecision, InputJudge, InputRule
 from vqmon.core.types import Outcome, failure_from_error
 from vqmon.errors import REASONS, DecodeError, FetchError, SegmentError
@@ -107,6 +108,53 @@ def test_a_held_switch_is_made_as_soon_as_the_backup_is_better() -> None:
     assert late.judge.judge(outcome(12, 80, stream="news-1-backup"), now=better.segment.ends_at) == []
 
 
+def test_a_backup_that_all_streams_share_settles_what_each_of_them_has_held() -> None:
+    """A held change is of one stream, and lost by no other."""
+    rule = InputRule(name="matrix", streams=("news-*",), backup="slate", for_seconds=4)
+    judge, at = InputJudge([rule]), factories.START
+    held = [judge.judge(outcome(0, 30, stream=f"news-{number}"), now=at)[0] for number in range(3)]
+    assert {decision.reason for decision in held} == {"backup_unknown"}
+    switches = judge.judge(outcome(0, 80, stream="slate"), now=at)
+    assert [(each.kind, each.stream_id) for each in switches] == [("switch", f"news-{number}") for number in range(3)]
+    assert judge.judge(outcome(1, 80, stream="slate"), now=at) == []
+
+
+def test_a_held_return_is_not_made_when_the_backup_is_good_again() -> None:
+    """The primary has 45, and the backup had 20 while the return had to wait."""
+    inputs = Inputs()
+    inputs.play(30, 30)
+    assert inputs.play(*[45] * 3, backup=20) == ["hold minimum_hold"]
+    good = outcome(inputs.number, 90, stream="news-1-backup")
+    assert inputs.judge.judge(good, now=good.segment.ends_at + timedelta(minutes=1)) == []
+    inputs.number += 1
+    assert inputs.play(*[45] * 9, backup=90) == []
+
+
+def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of streams that end while a change is held, too."""
+    monkeypatch.setattr(input_switching, "_MAX_INPUTS", 3)
+    judge = InputJudge([InputRule(name="matrix", backup="{stream}-backup", for_seconds=4)])
+    for number in range(5):
+        judge.judge(outcome(0, 30, stream=f"news-{number}"), now=factories.START)
+    backups = [outcome(0, 80, stream=f"news-{number}-backup") for number in range(5)]
+    switched = [each.stream_id for backup in backups for each in judge.judge(backup, now=factories.START)]
+    assert switched == ["news-2", "news-3", "news-4"]
+
+
+def test_a_clock_that_is_set_back_prolongs_no_pause() -> None:
+    """It begins anew: the return comes 20 s after the clock was set, not an hour later."""
+    inputs = Inputs()
+    inputs.play(30, 30)
+    back = timedelta(hours=1)
+    decided = [
+        (number, decision.kind)
+        for number in range(2, 20)
+        for each in [outcome(number, 90)]
+        for decision in inputs.judge.judge(each, now=each.segment.ends_at - back)
+    ]
+    assert decided == [(4, "hold"), (9, "return")]
+
+
 def test_without_a_backup_only_the_primary_counts() -> None:
     """`backup` is empty."""
     rule = InputRule(name="matrix", streams=("news-1",), below=40, above=55, for_seconds=4)
@@ -181,7 +229,16 @@ def test_streams_are_matched_and_backups_are_none() -> None:
     assert InputRule(name="a", backup="slate").is_backup("slate")
 
 
-@pytest.mark.parametrize("values", [{"below": 60.0, "above": 50.0}, {"backup": "{rendition}"}, {"backup": "{stream}"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"below": 60.0, "above": 50.0},
+        {"backup": "{rendition}"},
+        {"backup": "{stream}"},
+        {"backup": "a-{arm}-b"},
+        {"backup": "{stream}-{stream}-b"},
+    ],
+)
 def test_rules_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
     """With the name of the setting."""
     with pytest.raises(ValueError, match=r"^(above|backup): "):

@@ -118,6 +118,21 @@ async def test_a_dry_run_is_recorded_and_needs_no_receiver(tmp_path: Path, threa
     assert stored(thread) == [("switch", "dry_run", 0)]
 
 
+async def test_a_real_run_does_not_go_on_from_a_dry_one(
+    tmp_path: Path, thread: HistoryThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has followed the switch of the dry run: a stream that is still bad is switched now; dry, it goes on."""
+    monkeypatch.setenv("MATRIX_KEY", SECRET)
+    with receiving() as receiver:
+        dry = settings_of(tmp_path, url=receiver.url, more="dry_run = true")
+        await decide(dry, thread, outcomes(20, 20, 20))
+        await decide(dry, thread, outcomes(20, 20, 20))
+        assert stored(thread) == [("switch", "dry_run", 0)]
+        real = settings_of(tmp_path, url=receiver.url)
+        await decide(real, thread, outcomes(20, 20, 20), until=lambda: len(receiver.came) == 1)
+    assert stored(thread) == [("switch", "delivered", 1), ("switch", "dry_run", 0)]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

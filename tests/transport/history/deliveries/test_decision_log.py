@@ -3,9 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from tests.core.alerts.reactions.test_input_switching import Inputs
 from vqmon.core.alerts.reactions.input_switching import DecisionRecord
 from vqmon.transport.history.backends.location import HistoryLocation
+from vqmon.transport.history.deliveries import decision_log
 from vqmon.transport.history.history import open_history
 
 
@@ -41,6 +44,21 @@ def test_decisions_are_stored_with_the_end_of_their_delivery(history_location: H
             *(stored[4], stored[3], stored[2], delivered),
         ]
         assert len(history.queries.input_decisions()) == 6
+
+
+def test_the_last_change_of_a_dry_run_hides_no_real_one(
+    history_location: HistoryLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are told and kept; of too many streams, those of the newest changes are told."""
+    _, switch, _, back, *_ = records()
+    dry = replace(back, delivery="dry_run")
+    with open_history(history_location, "write") as history:
+        history.decisions.record([switch, dry])
+        after = dry.decision.decided_at + timedelta(seconds=1)
+        history.maintenance.prune(before=after, keep_frames_of_segments=0, alerts_before=after)
+        assert history.decisions.last_of_streams() == [switch, dry]
+        monkeypatch.setattr(decision_log, "_MAX_STREAMS", 1)
+        assert history.decisions.last_of_streams() == [dry]
 
 
 def test_old_decisions_are_deleted_but_for_those_that_say_which_input_is_in_use(

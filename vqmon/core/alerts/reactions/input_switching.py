@@ -29,7 +29,7 @@ INPUT_FAULTS = frozenset(
 """Reasons of unscored segments that are faults of the input, not of vqmon or its settings."""
 
 _MAX_INPUTS = 20_000
-"""The inputs that are remembered per rule; the one without a segment for the longest is forgotten first."""
+"""The inputs that are remembered of all rules; the one without a segment for the longest is forgotten first."""
 
 _JUMP = timedelta(minutes=10)
 """A timeline that goes back further has begun anew."""
@@ -64,7 +64,7 @@ class InputRule:
     def __post_init__(self) -> None:
         if not 0 <= self.below <= self.above <= 100:
             raise ValueError("above: must be at least `below`, and both from 0 to 100")
-        if self.backup.replace("{stream}", "", 1).strip("{}") != self.backup.replace("{stream}", "", 1):
+        if set("{}") & set(self.backup.replace("{stream}", "", 1)):
             raise ValueError('backup: only {stream} is filled in, once, like "{stream}-backup"')
         if self.backup == "{stream}":
             raise ValueError("backup: names the stream itself")
@@ -84,6 +84,11 @@ class InputRule:
     def backup_of(self, stream_id: str) -> str:
         """The stream id of its backup input, "" without one."""
         return self.backup.replace("{stream}", stream_id)
+
+    def primary_of(self, backup_id: str) -> str:
+        """The stream id that has this backup input; "" for one that all streams share."""
+        before, field_name, after = self.backup.partition("{stream}")
+        return backup_id[len(before) : len(backup_id) - len(after)] if field_name else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +183,8 @@ class _Switch:
     seen_until: datetime | None = None
     # why the change that is due was not made, so that it is said once
     held_for: str = ""
+    # that change, to be made as soon as the backup is better
+    held: "_Draft | None" = None
 
 
 class InputJudge:
@@ -188,8 +195,6 @@ class InputJudge:
         self._rules = tuple(rules)
         self._inputs: OrderedDict[tuple[str, str], _Input] = OrderedDict()
         self._switches: OrderedDict[tuple[str, str], _Switch] = OrderedDict()
-        # (rule, backup) -> primary -> the change that is due and held
-        self._held: dict[tuple[str, str], dict[str, _Draft]] = {}
         for decision in last:
             if decision.kind != "hold":
                 self._switches[decision.hook, decision.stream_id] = _Switch(
@@ -217,10 +222,19 @@ class InputJudge:
             if decision is not None:
                 yield decision
             return
-        for draft in list(self._held.get((rule.name, stream_id), {}).values()):
-            decision = self._settle(replace(draft, now=now), at=outcome.segment.ends_at)
-            if decision is not None:
-                yield decision
+        for switch in self._switches_with(rule, stream_id):
+            if switch.held is not None:
+                decision = self._settle(rule, switch, replace(switch.held, now=now), at=outcome.segment.ends_at)
+                if decision is not None:
+                    yield decision
+
+    def _switches_with(self, rule: InputRule, backup_id: str) -> Sequence[_Switch]:
+        """What is known of the streams that have this backup input."""
+        primary_id = rule.primary_of(backup_id)
+        if not primary_id:
+            return [switch for (name, _), switch in self._switches.items() if name == rule.name]
+        switch = self._switches.get((rule.name, primary_id))
+        return [] if switch is None else [switch]
 
     def _decide(self, rule: InputRule, outcome: Outcome, now: datetime) -> InputDecision | None:
         """Judge a segment of a primary input."""
@@ -234,27 +248,31 @@ class InputJudge:
         _advance(switch, begins_at=segment.starts_at, ends_at=at, is_due=reason is not None, stale=stale)
         needed = rule.return_seconds if switch.is_on_backup else rule.for_seconds
         if reason is None or switch.due_since is None or (at - switch.due_since).total_seconds() < needed:
-            self._release(rule, stream_id)
+            switch.held = None
             return None
-        return self._settle(_Draft(rule=rule, outcome=outcome, now=now, value=value, reason=reason), at=at)
+        draft = _Draft(rule=rule, outcome=outcome, now=now, value=value, reason=reason)
+        return self._settle(rule, switch, draft, at=at)
 
-    def _settle(self, draft: "_Draft", *, at: datetime) -> InputDecision | None:
+    def _settle(self, rule: InputRule, switch: _Switch, draft: "_Draft", *, at: datetime) -> InputDecision | None:
         """Make a change that is due, or hold it; a held one is settled anew with each score of the backup too."""
-        rule, stream_id = draft.rule, draft.outcome.segment.rendition.stream_id
-        switch = _remembered(self._switches, (rule.name, stream_id), _Switch())
-        draft = replace(draft, backup_value=self._backup_value(rule, stream_id, at))
-        held_for = _hold_reason(rule, switch, draft.value, draft.backup_value, draft.now)
-        if abs(at - draft.outcome.segment.ends_at) > timedelta(seconds=rule.stale_seconds):
-            # what the primary had is not known any more
-            self._release(rule, stream_id)
+        segment, switch.held = draft.outcome.segment, None
+        backup_value = self._backup_value(rule, segment.rendition.stream_id, at)
+        reason = _due_reason(rule, draft.value, backup_value, is_on_backup=switch.is_on_backup)
+        if reason is None:
+            # the backup is good again
+            switch.due_since, switch.held_for = None, ""
             return None
+        if abs(at - segment.ends_at) > timedelta(seconds=rule.stale_seconds):
+            # what the primary had is not known any more
+            return None
+        draft = replace(draft, reason=reason, backup_value=backup_value)
+        held_for = _hold_reason(rule, switch, draft.value, backup_value, draft.now)
         if held_for is not None:
-            self._held.setdefault((rule.name, rule.backup_of(stream_id)), {})[stream_id] = draft
+            switch.held = draft
             if switch.held_for == held_for:
                 return None
             switch.held_for = held_for
             return draft.decision("hold", held_for, is_on_backup=switch.is_on_backup)
-        self._release(rule, stream_id)
         switch.is_on_backup, switch.changed_at = not switch.is_on_backup, draft.now
         switch.due_since, switch.held_for = None, ""
         kind: DecisionKind = "switch" if switch.is_on_backup else "return"
@@ -263,14 +281,6 @@ class InputJudge:
     def _backup_value(self, rule: InputRule, stream_id: str, at: datetime) -> float | None:
         backup = self._inputs.get((rule.name, rule.backup_of(stream_id)))
         return backup.value(at=at, stale=timedelta(seconds=rule.stale_seconds)) if backup else None
-
-    def _release(self, rule: InputRule, stream_id: str) -> None:
-        key = rule.name, rule.backup_of(stream_id)
-        held = self._held.get(key)
-        if held is not None:
-            held.pop(stream_id, None)
-            if not held:
-                del self._held[key]
 
 
 def _score_of(rule: InputRule, outcome: Outcome) -> float | None:
@@ -305,6 +315,9 @@ def _hold_reason(
 ) -> DecisionReason | None:
     """Why a change that is due is not made."""
     pause_seconds = rule.min_hold_seconds if switch.is_on_backup else rule.cool_down_seconds
+    if switch.changed_at is not None and switch.changed_at > now:
+        # the clock was set back: the pause begins anew, and lasts no longer
+        switch.changed_at = now
     if switch.changed_at is not None and (now - switch.changed_at).total_seconds() < pause_seconds:
         return "minimum_hold" if switch.is_on_backup else "cool_down"
     if switch.is_on_backup or not rule.backup:

@@ -35,17 +35,17 @@ class DecisionLog:
         return [_record_from_row(row) for row in rows]
 
     def last_of_streams(self) -> Sequence[DecisionRecord]:
-        """The newest change (no hold) of each hook and stream, oldest first."""
+        """The newest change (no hold) of each hook and stream, oldest first; that of dry runs beside the real one."""
         newest = (
             "SELECT hook, stream_id, max(decided_at) AS decided_at FROM input_decision WHERE kind <> 'hold'"
-            " GROUP BY hook, stream_id"
+            " GROUP BY hook, stream_id, delivery = 'dry_run'"
         )
         rows = self._database.query(
             f"{_SELECT} JOIN ({newest}) AS newest USING (hook, stream_id, decided_at)"
-            " WHERE kind <> 'hold' ORDER BY decided_at LIMIT ?",
+            " WHERE kind <> 'hold' ORDER BY decided_at DESC LIMIT ?",
             _MAX_STREAMS,
         )
-        return [_record_from_row(row) for row in rows]
+        return [_record_from_row(row) for row in reversed(rows)]
 
     def waiting(self) -> Sequence[DecisionRecord]:
         """Decisions whose delivery has not ended, oldest first."""
