@@ -44,7 +44,8 @@ class _ArmMedia:
             if not self._belongs(event):
                 return
             self._media.store(event.id, media)
-        except (StoreError, SettingsError) as error:
+        except (StoreError, SettingsError, OSError) as error:
+            # OSError: whether the file of experiments has changed cannot be seen
             problem = str(error)
         else:
             problem = ""

@@ -65,3 +65,14 @@ def test_nothing_is_stored_without_experiments_or_room(tmp_path: Path) -> None:
     (tmp_path / "vqmon.toml").write_text('[experiments]\npath = "experiments.toml"\nmedia_bytes = 0\n')
     plain = observer(MemoryFetcher({}))
     assert with_arm_media(plain, load_settings(tmp_path / "vqmon.toml")) is plain
+
+
+async def test_an_experiments_file_that_cannot_be_looked_at_spoils_no_observation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here a name that is too long; the same is true of a folder that vqmon may not enter."""
+    (tmp_path / "vqmon.toml").write_text(f'[experiments]\npath = "{"x" * 300}.toml"\n')
+    store = with_arm_media(observer(MemoryFetcher({})), load_settings(tmp_path / "vqmon.toml")).store_media
+    with caplog.at_level(logging.WARNING):
+        await store(an_event("new", 1), b"bytes")
+    assert len(caplog.records) == 1

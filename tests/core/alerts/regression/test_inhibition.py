@@ -95,3 +95,14 @@ def test_a_rendition_that_stays_low_is_told() -> None:
         ("1080p", "open", False), ("720p", "open", True), ("1080p", "resolved", False), ("720p", "open", False),
     ]  # fmt: skip
     assert alerts[1].id == alerts[3].id
+
+
+def test_of_several_renditions_that_stay_low_one_is_told() -> None:
+    """The others have it as what mutes them, and do not become tickets of their own."""
+    lanes = [series(falling(560, 200, until, 12, seed=20 + n), rendition=rendition)
+             for n, (rendition, until) in enumerate(((TOP, 260), (MID, 560), (LOW, 560)))]  # fmt: skip
+    alerts = judged(TICKET, mixed(*lanes))
+    told = [alert for alert in alerts if alert.state == "open" and not alert.muted_by]
+    assert [alert.rendition for alert in told] == ["1080p", "720p"]
+    last = {alert.rendition: alert for alert in alerts}
+    assert (last["360p"].state, last["360p"].muted_by) == ("open", told[1].id)

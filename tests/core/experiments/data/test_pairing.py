@@ -50,3 +50,22 @@ def test_nothing_hinders_what_pairs() -> None:
     film = [("film", n * 4.0) for n in range(10)]
     assert facts(old=film, new=film, paired=1).hindrance("new", "old", same=("stream",), tolerance_seconds=0.1) is None
     assert facts(old=[], new=[]).hindrance("new", "old", same=("stream",), tolerance_seconds=0.1) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # days that overlap by a moment; and thirty renditions of one moment
+        ([("film", n * 4.0) for n in range(30)], [("film", n * 4.0) for n in range(29, 59)]),
+        ([("film", 0.0)] * 30, [("film", 0.0)] * 30),
+    ],
+    ids=["overlap", "renditions"],
+)
+def test_segments_that_start_together_are_not_called_apart(
+    old: list[tuple[str, float]], new: list[tuple[str, float]]
+) -> None:
+    hindrance = facts(old=old, new=new, paired=1).hindrance("new", "old", same=("stream",), tolerance_seconds=0.1)
+    assert hindrance is not None
+    assert "apart" not in hindrance.text
+    assert "old has 1 source from 20 Nov 2026 00:00:00 to" in hindrance.text
+    assert hindrance.text.endswith("1 in common")

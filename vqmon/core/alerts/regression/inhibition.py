@@ -64,7 +64,7 @@ class Inhibitor:
             self._open.pop(alert.stream_id, None)
 
     def apply(self, state: RegressionState, transition: AlertTransition | None, *, at: float) -> Iterator[Alert]:
-        """Save a state; the alert to publish if one opens, resolves, or is no longer inhibited."""
+        """Save a state; the alert to publish if one opens, resolves, or is no longer inhibited by the same alert."""
         if transition is not None and transition.kind == "resolved":
             self.remove(state.key, transition.alert)
             yield transition.alert
@@ -74,29 +74,38 @@ class Inhibitor:
             self._add(state, alert)
             yield alert
         elif state.alert is not None and state.alert.muted_by:
-            state = self._unmuted(state, state.alert, at)
-            if state.alert is not None and not state.alert.muted_by:
+            before = state.alert
+            state = self._unmuted(state, before, at)
+            if state.alert is not None and state.alert != before:
                 yield state.alert
         self._store.save(state)
 
     def _inhibiting_alert_id(self, target: Alert, scorer: str) -> str:
         return strongest_alert_id(
-            other.alert
-            for other in self._open.get(target.stream_id, {}).values()
-            if other.scorer == scorer
-            and not other.alert.muted_by
-            and (cause_rank(other.alert) > cause_rank(target) or _is_same_fault(other.alert, target))
+            other
+            for other in self._told(target.stream_id, scorer)
+            if cause_rank(other) > cause_rank(target) or _is_same_fault(other, target)
         )
 
+    def _told(self, stream_id: str, scorer: str) -> Iterator[Alert]:
+        """The open alerts of a stream and scorer that nothing mutes."""
+        for other in self._open.get(stream_id, {}).values():
+            if other.scorer == scorer and not other.alert.muted_by:
+                yield other.alert
+
     def _unmuted(self, state: RegressionState, alert: Alert, at: float) -> RegressionState:
-        """The state with its alert unmuted if the alert that inhibited it resolved long enough ago."""
+        """The state with its alert unmuted, or muted by another one, if what inhibited it resolved long enough ago."""
         if any(other.alert.id == alert.muted_by for other in self._open.get(alert.stream_id, {}).values()):
             return replace(state, uninhibited_since=None) if state.uninhibited_since is not None else state
         if state.uninhibited_since is None:
             return replace(state, uninhibited_since=at)
         if abs(at - state.uninhibited_since) < _unmute_seconds(state):
             return state
-        alert = replace(alert, muted_by="")
+        # Of several that one alert muted, the first that is told mutes the others.
+        same_fault = (
+            other for other in self._told(alert.stream_id, state.series.scorer) if _is_same_fault(other, alert)
+        )
+        alert = replace(alert, muted_by=strongest_alert_id(same_fault))
         self._add(state, alert)
         return replace(state, alert=alert, uninhibited_since=None)
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from vqmon.plurals import plural
+
 _MIN_SHARE = 0.1
 """Of the segments of the smaller arm, at least as many must have a partner."""
 
@@ -84,12 +86,29 @@ class PairingFacts:
                 "them the time of the source (EXT-X-PROGRAM-DATE-TIME, availabilityStartTime, starts_at)",
             )
         gap = min(self._gaps.get((control, arm), float("inf")), self._gaps.get((arm, control), float("inf")))
+        if gap <= tolerance_seconds:
+            return _few_together(one, two, counts=counts, names=(control, arm))
         return Hindrance(
             text=f"{counts}: segments of one source start {gap:.3g} s apart or more, and `tolerance_seconds` is "
             f"{tolerance_seconds:g}",
             remedy="cut both arms at the same moments of the source, or raise `tolerance_seconds` to at most half of a "
             "segment",
         )
+
+
+def _few_together(one: _ArmSegments, two: _ArmSegments, *, counts: str, names: tuple[str, str]) -> Hindrance:
+    """Some segments start together, but most have no partner."""
+    sources, periods = (one.newest_by_source, two.newest_by_source), (_period(one), _period(two))
+    arms = ", ".join(
+        f"{name} has {plural(len(each), 'source')} from {period}"
+        for name, each, period in zip(names, sources, periods, strict=True)
+    )
+    return Hindrance(
+        text=f"{counts}: the others are at times or of sources that one arm lacks, or several of an arm start at once; "
+        f"{arms}, {len(sources[0].keys() & sources[1].keys())} in common",
+        remedy="let both arms run on the same sources at the same time; where they have several renditions of one "
+        "moment, name `rendition` or `height` in `same`",
+    )
 
 
 def _sources(segments: _ArmSegments) -> str:
