@@ -278,7 +278,8 @@ class HistoryWriter:
     async def _take_up(self) -> None:
         """Open the history that could not be opened, and judge everything that waits with what it holds."""
         await self._thread.run(self._thread.open)
-        progress = await self._thread.run(lambda: read_progress(self._thread.history, self._stream_ids))
+        known = [*self._waiting, *self._entering.values()]
+        progress = await self._thread.run(lambda: read_progress(self._thread.history, self._stream_ids, known))
         # nothing is awaited from here on, so that no write is judged by two judges
         entering, waiting = list(self._entering), len(self._waiting)
         writes = self._judge_again([*self._waiting, *self._entering.values()], progress)

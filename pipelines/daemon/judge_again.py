@@ -1,6 +1,6 @@
 """Judges again, when the history can be opened at last, what was judged without the states that it holds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -27,16 +27,19 @@ class StoredProgress:
     markers: Sequence[DeployMarker]
     # the open ones about vqmon itself
     own_alerts: Sequence[Alert]
+    # those of the writes that are in the history, open or not
+    alert_ids: Collection[str]
 
 
-def read_progress(history: History, stream_ids: Sequence[str]) -> StoredProgress:
-    """Read it from the database; raises StoreError."""
+def read_progress(history: History, stream_ids: Sequence[str], writes: Sequence[HistoryWrite]) -> StoredProgress:
+    """Read it from the database, for writes that are to be judged again; raises StoreError."""
     queries = history.queries
     return StoredProgress(
         states=queries.states(),
         cursors={lane: cursor for stream_id in stream_ids for lane, cursor in queries.cursors(stream_id).items()},
         markers=queries.markers(),
         own_alerts=queries.alerts(open_only=True, stream_id=OWN_STREAM),
+        alert_ids={alert.id for write in writes for alert in write.alerts if queries.alert(alert.id) is not None},
     )
 
 
@@ -46,17 +49,23 @@ def is_announced(outcome: Outcome) -> bool:
 
 
 def judge_again(
-    writes: Sequence[HistoryWrite], judge: Judge, cursors: Mapping[str, LaneCursor], *, now: datetime
+    writes: Sequence[HistoryWrite],
+    judge: Judge,
+    cursors: Mapping[str, LaneCursor],
+    *,
+    now: datetime,
+    stored_alert_ids: Collection[str] = (),
 ) -> list[HistoryWrite]:
     """Writes with what `judge`, which goes on from the stored states, says of their outcomes; one for each, in order.
 
     Outcomes up to the stored cursor of their lane are in the history and are left out. Where the first one after it
-    does not follow it, what lies between is one failure `skipped`. Alerts that `judge` does not confirm resolve with
-    the last write, as receivers may have been sent them; those about vqmon itself stay as they are.
+    does not follow it, what lies between is one failure `skipped`. Alerts that are neither stored nor confirmed by
+    `judge` resolve with the last write, as receivers may have been sent them. Those about vqmon stay as they are.
     """
     pass_on = _Continuation(cursors, now=now)
     provisional: dict[str, Alert] = {}
-    confirmed: set[str] = set()
+    # those of outcomes that are left out
+    confirmed = set(stored_alert_ids)
     judged: list[HistoryWrite] = []
     for write in writes:
         outcomes = [outcome for each in write.outcomes for outcome in pass_on.continue_lane(each)]

@@ -264,7 +264,7 @@ def _start_judge(
 ) -> tuple[Judge, Sequence[HistoryWrite]]:
     """The judge to begin with, and what of an earlier run is to be written."""
     if thread.is_open and any(write.is_provisional for write in unwritten):
-        return _judged_again(unwritten, read_progress(thread.history, stream_ids), make_judge)
+        return _judged_again(unwritten, read_progress(thread.history, stream_ids, unwritten), make_judge)
     states = dict(thread.history.queries.states()) if thread.is_open else {}
     for key, state in (change for write in unwritten for change in write.states.items()):
         if state is None:
@@ -283,7 +283,8 @@ def _judged_again(
     judge = make_judge(progress.states)
     for marker in progress.markers:
         judge.add_marker(marker)
-    return judge, judge_again(writes, judge, progress.cursors, now=utc_now())
+    judged = judge_again(writes, judge, progress.cursors, now=utc_now(), stored_alert_ids=progress.alert_ids)
+    return judge, judged
 
 
 async def _watch_all(

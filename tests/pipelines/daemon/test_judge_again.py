@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from pipelines.daemon.judge_again import judge_again
+from pipelines.daemon.judge_again import judge_again, read_progress
 from tests import factories
 from tests.factories import RENDITION, START
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, LaneCursor, Outcome, SegmentFailure
 from vqmon.settings.rules_file import parse_rules
+from vqmon.transport.history.history import open_history
 from vqmon.transport.recovery.spool import HistoryWrite
 
 RULES = parse_rules(
@@ -86,6 +88,20 @@ def test_an_alert_that_is_not_confirmed_resolves() -> None:
     judged = judge_again(writes, Judge(RULES, before.states()), {RENDITION.key: cursor(outcomes(5)[0])}, now=START)
     assert alerts_of(judged) == [(opened.id, "open"), (opened.id, "resolved")]
     assert judged[-1].alerts[-1].summary.endswith("; closed: with what the history holds it does not open")
+
+
+def test_a_kill_while_the_history_takes_what_waited_ends_no_alert(tmp_path: Path) -> None:
+    """The spool still has everything, and the history the first part, with an alert that goes on."""
+    with open_history(tmp_path / "vqmon.db", "write") as history:
+        writes = provisional(Judge(RULES), *(outcomes(number) for number in range(8)))
+        for write in judge_again(writes, Judge(RULES), {}, now=START)[:6]:
+            history.publish(write.outcomes, alerts=write.alerts, states=write.states, cursors=write.cursors)
+        progress = read_progress(history, [RENDITION.stream_id], writes)
+        judge = Judge(RULES, progress.states)
+        again = judge_again(writes, judge, progress.cursors, now=START, stored_alert_ids=progress.alert_ids)
+        assert [alert.state for alert in history.queries.alerts()] == ["open"]
+    assert [len(write.outcomes) for write in again] == [0] * 6 + [1, 1]
+    assert alerts_of(again) == []
 
 
 def test_what_the_history_has_is_left_out_and_what_was_lost_is_said() -> None:
