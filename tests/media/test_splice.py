@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from vqmon.media.splice import SpliceMessage, parse_segmentation_type, parse_splice
+from vqmon.media.splice import SpliceMessage, choose_message, parse_segmentation_type, parse_splice
 
 # ANSI/SCTE 35 2023, clause 14: sample time_signal and splice_insert messages
 PLACEMENT_START = "/DA0AAAAAAAA///wBQb+cr0AUAAeAhxDVUVJSAAAjn/PAAGlmbAICAAAAAAsoKGKNAIAmsnRfg=="
@@ -84,3 +84,18 @@ def test_what_begins_and_what_ends_a_break() -> None:
     """SCTE 35 table 23; programmes, chapters and overlays do neither."""
     assert [parse_segmentation_type(number) for number in (0x22, 0x23, 0x30, 0x37)] == [True, False, True, False]
     assert [parse_segmentation_type(number) for number in (0x10, 0x11, 0x20, 0x38, 0x50)] == [None] * 5
+
+
+def test_between_two_ads_the_break_goes_on() -> None:
+    """One message with the end of an ad and the start of the next, in this order."""
+    section = base64.b64decode(PROGRAM_START_END)
+    ads = section.replace(b"\x44\x11\0\0", b"\x44\x31\0\0").replace(b"\xa0\x10\0\0", b"\xa0\x30\0\0")
+    assert parse_splice(ads) == SpliceMessage(begins=True, pts=0x07A4D88B6)
+
+
+def test_of_what_begins_at_once_the_longest_counts() -> None:
+    """An ad within a break is no end of the break; what states no length ends by a message."""
+    ad, pod = (SpliceMessage(begins=True, seconds=seconds) for seconds in (30.0, 120.0))
+    assert choose_message([ad, pod, None, SpliceMessage(begins=False)]) is pod
+    assert choose_message([pod, unknown := SpliceMessage(begins=True)]) is unknown
+    assert choose_message([None]) is None

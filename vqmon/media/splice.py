@@ -1,6 +1,7 @@
 """Splice messages (ANSI/SCTE 35): where ad breaks begin and end, as transport streams and DASH events carry them."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _TABLE = 0xFC
@@ -45,6 +46,18 @@ def parse_segmentation_type(number: int) -> bool | None:
     return False if number - 1 in _BREAK_STARTS else None
 
 
+def choose_message(messages: Iterable[SpliceMessage | None]) -> SpliceMessage | None:
+    """What the messages of one moment come to: between two ads one ends and the next begins, so the break goes on.
+
+    Of several that begin the longest; one that does not state its length is taken to be the longest.
+    """
+    return max(
+        (message for message in messages if message is not None),
+        key=lambda message: (message.begins, message.seconds or math.inf),
+        default=None,
+    )
+
+
 def _parse_section(section: bytes) -> SpliceMessage | None:
     length = 3 + (int.from_bytes(section[1:3], "big") & 0xFFF)
     if section[0] != _TABLE or len(section) < length or section[4] & 0x80:
@@ -56,10 +69,7 @@ def _parse_section(section: bytes) -> SpliceMessage | None:
     if kind != _TIME_SIGNAL:
         return None
     pts, size = _splice_time(body, 0, adjustment)
-    for content in _segmentation_descriptors(body[size:]):
-        if (message := _parse_segmentation(content, pts)) is not None:
-            return message
-    return None
+    return choose_message(_parse_segmentation(content, pts) for content in _segmentation_descriptors(body[size:]))
 
 
 def _parse_insert(body: bytes, adjustment: int) -> SpliceMessage | None:

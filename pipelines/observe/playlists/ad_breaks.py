@@ -56,7 +56,8 @@ class AdBreakLabels:
 
 
 def _with_cues(breaks: tuple[_Break, ...], event: QualityEvent) -> tuple[_Break, ...]:
-    for cue in event.media.splices:
+    # at one moment what ends comes first: between two ads the break goes on
+    for cue in sorted(event.media.splices, key=lambda cue: (cue.at_seconds, cue.begins)):
         at = event.segment.starts_at + timedelta(seconds=cue.at_seconds)
         if cue.begins:
             length = min(timedelta(seconds=cue.seconds) or _MAX_BREAK, _MAX_BREAK)
@@ -64,5 +65,9 @@ def _with_cues(breaks: tuple[_Break, ...], event: QualityEvent) -> tuple[_Break,
             breaks = tuple(each for each in breaks if abs(each.begins_at - at) > _TOLERANCE)
             breaks = (*breaks, _Break(begins_at=at, ends_at=at + length))
         else:
-            breaks = tuple(replace(each, ends_at=min(each.ends_at, at)) for each in breaks)
+            # not one that begins then or later: that was announced earlier than this end
+            breaks = tuple(
+                replace(each, ends_at=min(each.ends_at, at)) if each.begins_at < at - _TOLERANCE else each
+                for each in breaks
+            )
     return tuple(each for each in breaks if each.ends_at > each.begins_at)

@@ -48,6 +48,21 @@ def binary(message: str, rest: str = "") -> str:
             "urn:scte:scte35:2013:xml",
             [0, 1],
         ),
+        # two ads, one behind the other: in one event, and in two of which the start is listed first
+        (
+            '<Event presentationTime="100"><SpliceInfoSection><TimeSignal/><SegmentationDescriptor '
+            'segmentationTypeId="49"/><SegmentationDescriptor segmentationTypeId="48" segmentationDuration="1800000"/>'
+            "</SpliceInfoSection></Event>",
+            SCHEME,
+            [1, 2],
+        ),
+        (
+            binary(INSERT, 'presentationTime="100" duration="200"')
+            + binary(INSERT, 'presentationTime="300" duration="200"')
+            + binary(PLACEMENT_END, 'presentationTime="300"'),
+            SCHEME,
+            [1, 2, 3, 4],
+        ),
         # nothing that can be read, and nothing that is about breaks
         (binary("!!!") + binary("QUJD"), SCHEME, []),
         (binary(INSERT, 'presentationTime="x"'), SCHEME, []),

@@ -45,6 +45,10 @@ IN = SpliceCue(begins=False, at_seconds=4.0)
         # from a segment on whose first picture is the splice
         ({2: [SpliceCue(begins=True, at_seconds=0.0, seconds=4.0)]}, [2]),
         ({1: [OUT, replace(OUT, at_seconds=28.0, seconds=4.0)]}, [3, 4, 5, 8]),
+        # the end of a break does not end one that was announced before it and begins then, or later
+        ({1: [OUT], 3: [replace(OUT, at_seconds=12.0)], 4: [replace(IN, at_seconds=8.0)]}, [3, 4, 5, 6, 7, 8]),
+        ({1: [OUT], 3: [replace(OUT, at_seconds=12.0), replace(IN, at_seconds=12.0)]}, [3, 4, 5, 6, 7, 8]),
+        ({1: [OUT], 2: [replace(OUT, at_seconds=20.0)], 3: [IN]}, [3, 7, 8, 9]),
     ],
 )
 def test_segments_that_begin_within_a_break_are_labelled(cues: dict[int, list[SpliceCue]], numbers: list[int]) -> None:

@@ -13,7 +13,7 @@ from vqmon.core.types import Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.sources.dash import xml
 from vqmon.media.sources.media_playlist import SOUND_CODECS, has_only_other_codecs, resolve_url
-from vqmon.media.splice import SpliceMessage, parse_segmentation_type, parse_splice
+from vqmon.media.splice import SpliceMessage, choose_message, parse_segmentation_type, parse_splice
 
 _NO_VIDEO_SCHEMES = frozenset(
     {
@@ -116,7 +116,8 @@ def parse_ad_breaks(periods: Sequence[tuple[Element, float]]) -> tuple[AdBreak, 
     """The breaks of an MPD, given its periods with their starts in seconds; an unreadable event is no break."""
     messages = sorted(
         (message for element, starts in periods for message in _messages(element, starts)),
-        key=lambda message: message[0],
+        # at one moment what ends comes first: between two ads the break goes on
+        key=lambda message: (message[0], message[1].begins),
     )
     breaks: list[AdBreak] = []
     for seconds, message in messages[:_MAX_EVENTS]:
@@ -155,15 +156,17 @@ def _messages(period: Element, starts_seconds: float) -> Iterator[tuple[float, S
 
 def _message(event: Element) -> SpliceMessage | None:
     """The splice message in an event: as Binary, as the text of the event, or as SpliceInfoSection."""
-    texts = [event.get("messageData") or event.text or ""]
+    texts, descriptors = [event.get("messageData") or event.text or ""], []
     for element in event.iter():
         name = xml.local_name(element)
         if name == "Binary":
             texts.append(element.text or "")
         elif name == "SpliceInsert":
             return _from_insert(element)
-        elif name == "SegmentationDescriptor" and (message := _from_segmentation(element)) is not None:
-            return message
+        elif name == "SegmentationDescriptor":
+            descriptors.append(_from_segmentation(element))
+    if (message := choose_message(descriptors)) is not None:
+        return message
     for text in texts:
         try:
             section = base64.b64decode("".join(text.split()), validate=True)
