@@ -187,7 +187,7 @@ class KafkaSettings(Section):
     username: str = ""
     password_file: Path | None = None
     commit_seconds: float = Field(default=0.15, ge=0, le=10)
-    max_waiting: int = Field(default=64, ge=1, le=2000)
+    max_waiting: int = Field(default=256, ge=1, le=2000)
     max_message_bytes: PositiveInt = 1_000_000
     max_media_bytes: PositiveInt = 512_000_000
     session_seconds: PositiveFloat = 20.0
