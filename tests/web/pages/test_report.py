@@ -79,3 +79,17 @@ def test_the_worst_moments_are_shown_with_their_heat_maps() -> None:
     assert text.count('class="heat m0"') == 2
     assert "top left" in text
     assert pair_frames(sides[0], replace(sides[1], thumbnails=())) is None
+
+
+def test_sides_that_are_sampled_at_other_moments_are_shown_at_the_same() -> None:
+    """Here the better side has key pictures only."""
+    pair = [outcome for outcome in seed.fleet(streams=1, segments=1).outcomes if isinstance(outcome, QualityEvent)][:2]
+    worse = replace(pair[0], scores=(replace(pair[0].scores[0], value=10.0),))
+    better = replace(pair[1], times_seconds=(0.0, worse.times_seconds[2]), heat_maps=(), signals={})
+    sides = [
+        ScoredFile(outcome=event, thumbnails=[(time, b"jpeg") for time in event.times_seconds])
+        for event in (better, worse)
+    ]
+    both = pair_frames(*sides)
+    assert both
+    assert [frame.time_seconds for frame in both] == [worse.times_seconds[2]] * 2

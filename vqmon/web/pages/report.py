@@ -43,20 +43,25 @@ FramesOfPairs = Mapping[str, tuple[PairFrame, PairFrame]]
 
 
 def pair_frames(control: ScoredFile, arm: ScoredFile) -> tuple[PairFrame, PairFrame] | None:
-    """The worst frame of the side that scores less, and the same one of the other; None when a picture is missing."""
+    """The worst frame of the side that scores less, and the nearest one of the other.
+
+    None when a picture is missing. The sides may be sampled at other moments: where only key pictures are, for example.
+    """
     sides = [(item.outcome, item.thumbnails) for item in (control, arm)]
     events = [outcome for outcome, _ in sides if isinstance(outcome, QualityEvent) and outcome.scores]
     if len(events) < 2:
         return None
-    index = worst_frame(min(events, key=lambda event: event.scores[0].value))
-    if index >= min(len(thumbnails) for _, thumbnails in sides):
-        return None
-    first, second = (
-        PairFrame(time_seconds=thumbnails[index][0], jpeg=thumbnails[index][1], heat_maps=event.heat_maps_at([time]))
-        for event, (_, thumbnails) in zip(events, sides, strict=True)
-        for time in (event.times_seconds[index],)
-    )
-    return first, second
+    worse = min(events, key=lambda event: event.scores[0].value)
+    moment = worse.times_seconds[worst_frame(worse)]
+    frames = []
+    for event, (_, thumbnails) in zip(events, sides, strict=True):
+        index = min(range(len(event.times_seconds)), key=lambda index: abs(event.times_seconds[index] - moment))
+        if index >= len(thumbnails):
+            return None
+        time, jpeg = thumbnails[index]
+        heat_maps = event.heat_maps_at([event.times_seconds[index]])
+        frames.append(PairFrame(time_seconds=time, jpeg=jpeg, heat_maps=heat_maps))
+    return frames[0], frames[1]
 
 
 def shown_pairs(comparison: Comparison) -> list[PairExample]:
