@@ -157,6 +157,8 @@ class MembershipMonitor:
         self._is_connected = True
         # topic -> what was measured last
         self._lags: dict[str, Sequence[PartitionLag]] = {}
+        # the one that says that the worker is overloaded; None when it is not
+        self._overload_partition: int | None = None
 
     def follow(self, topic: str, member: GroupMember) -> None:
         """Measure this membership of the topic from now on."""
@@ -168,9 +170,7 @@ class MembershipMonitor:
 
     def overload_of(self, partition: int) -> str:
         """What this partition is to say about an overload of the worker; "" for nothing, as one of them says it."""
-        member = self._members.get(self._segments_topic)
-        ready = [worker.partition for worker in member.workers if worker.state == "ready"] if member else []
-        return self._progress.warning if partition == min(ready, default=None) else ""
+        return self._progress.warning if partition == self._overload_partition else ""
 
     def update(self) -> None:
         """Set readiness and gauges; log when the brokers become unreachable and when they answer again."""
@@ -200,7 +200,17 @@ class MembershipMonitor:
         is_overloaded = self._trend.is_overloaded
         consequence = f"the oldest segment waits for {lag_seconds:.0f} s in Kafka, and longer every minute"
         self._progress.warning = self._bottleneck.describe(consequence) if is_overloaded else ""
+        self._overload_partition = self._choose_partition(lags) if is_overloaded else None
         self._bottleneck.report(self._meters, is_overloaded=is_overloaded)
+
+    def _choose_partition(self, lags: Sequence[PartitionLag]) -> int | None:
+        """The same as before while it is here, else the lowest whose records wait: an alert opens with a record."""
+        member = self._members.get(self._segments_topic)
+        ready = [worker.partition for worker in member.workers if worker.state == "ready"] if member else []
+        if self._overload_partition in ready:
+            return self._overload_partition
+        waiting = {lag.partition for lag in lags if lag.records}
+        return min(waiting.intersection(ready), default=min(ready, default=None))
 
     async def measure_topic(self, topic: str, open_reader: OpenLagReader) -> None:
         """Measure the lag of the topic's assigned partitions every few seconds, until cancelled."""

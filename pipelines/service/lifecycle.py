@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -83,12 +84,26 @@ def open_service(daemon: DaemonSettings) -> Iterator[Service]:
             **log_event("daemon.runs_as_root", remedy="run vqmon as a user of its own, as the systemd units do")
         )
     with ExitStack() as stack:
-        stack.callback(service.meters.close)
-        stack.enter_context(exported_traces(version("vqmon")))
-        stack.enter_context(exported_logs(version("vqmon")))
+        closes = stack.enter_context(_closing_together())
+        closes.append(service.meters.close)
+        for exported in (exported_traces(version("vqmon")), exported_logs(version("vqmon"))):
+            export = ExitStack()
+            export.enter_context(exported)
+            closes.append(export.close)
         if daemon.health_port:
             stack.enter_context(HealthServer(daemon.health_host, daemon.health_port, progress=service.progress))
         yield service
+
+
+@contextmanager
+def _closing_together() -> Iterator[list[Callable[[], None]]]:
+    """Call what is in the list at the end, in threads: a receiver that is away delays that once, not by each signal."""
+    closes: list[Callable[[], None]] = []
+    try:
+        yield closes
+    finally:
+        with ThreadPoolExecutor(len(closes) or 1, "closing") as executor:
+            list(executor.map(lambda close: close(), closes))
 
 
 def counting_callback(service: Service, on_publish: OnPublish | None, settings: Settings) -> OnPublish:

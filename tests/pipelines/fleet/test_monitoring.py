@@ -134,16 +134,20 @@ def test_other_lags_are_none(lags: list[float], in_flight: int) -> None:
 
 def test_an_overload_is_said_by_the_probe_and_by_one_partition() -> None:
     """With what is short, and what to do."""
-    monitored = Monitored(**{"in": StandInMember(OPENING, worker(2), worker(3))})
+    monitored = Monitored(**{"in": StandInMember(OPENING, worker(1), worker(2), worker(3))})
     tickets = [monitored.progress.begin() for _ in range(2)]
     for second in range(90):
         monitored.seconds = float(second)
         monitored.bottleneck.record_stage("score", 3.0)
-        monitored.monitor._lags["in"] = [PartitionLag(partition=2, records=9, seconds=100.0 + second)]
+        # nothing is judged in partition 1, so that it cannot say anything
+        monitored.monitor._lags["in"] = [
+            PartitionLag(partition=partition, records=records, seconds=records and 100.0 + second)
+            for partition, records in ((1, 0), (2, 9), (3, 9))
+        ]
         monitored.monitor.update()
     warning = monitored.progress.warning
     assert warning.startswith("vqmon cannot keep up, score is short; the oldest segment waits for 189 s in Kafka")
-    assert [monitored.monitor.overload_of(partition) for partition in (2, 3, 4)] == [warning, "", ""]
+    assert [monitored.monitor.overload_of(partition) for partition in (1, 2, 3, 4)] == ["", warning, "", ""]
     assert monitored.meters.gauges["vqmon.overloaded", "score"] == 1.0
     for ticket in tickets:
         monitored.progress.end(ticket)

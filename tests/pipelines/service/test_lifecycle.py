@@ -4,18 +4,23 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
 from pipelines.service.lifecycle import Service, call_every, counting_callback, open_service, release_signals
 from tests import factories
+from tests.otlp_receiver import OtlpReceiver
+from tests.receivers import served
 from vqmon.core.types import Alert, Outcome
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import DaemonSettings, MetricsSettings
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters, MetricName
+from vqmon.telemetry.otlp import span
 
 FAILURE = factories.failure(reason="file")
 EVENT = factories.event()
@@ -112,6 +117,24 @@ async def test_the_health_server_reports_readiness() -> None:
         service.progress.is_ready = True
         answer = await asyncio.to_thread(lambda: urlopen(f"http://127.0.0.1:{port}/readyz").read())
     assert answer == b"ready\n"
+
+
+def test_a_receiver_that_is_away_delays_the_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traces, metrics and logs are sent at the same time when the service closes."""
+    all_here = threading.Barrier(3)
+
+    class MeetingReceiver(OtlpReceiver):
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            all_here.wait(timeout=10)
+            super().process_request_thread(request, client_address)
+
+    with MeetingReceiver() as server, served(server):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
+        with open_service(DaemonSettings()) as service, span("observe"):
+            service.meters.count("vqmon.slo.total")
+            logging.getLogger("vqmon.daemon").error("daemon.tried")
+    assert not all_here.broken
+    assert (len(server.spans), len(server.log_records), len(server.metrics)) == (1, 1, 1)
 
 
 def _free_port() -> int:
