@@ -61,6 +61,25 @@ def test_the_newest_figures_of_the_streams_that_are_named() -> None:
     assert collected.series("vqmon.stream.left_out") == {(): 0}
 
 
+def test_a_playlist_that_stands_still_has_no_newer_segment() -> None:
+    """Its failures raise the unscored share, and move no time; a segment that is announced again changes nothing."""
+    collected = Collected(StreamSelection(streams=("*",)))
+    collected.publish("news-1", 70.0, 40.0)
+    events = [factories.failure(sequence=0, reason="duplicate"), factories.failure(sequence=9, reason="stale")]
+    for event, share in zip(events, (0.0, 1 / 3), strict=True):
+        collected.metrics.record([event])
+        stream = event.segment.rendition.stream_id
+        assert collected.series("vqmon.stream.unscored")[stream, "1080p"] == share
+        assert collected.series("vqmon.stream.ends_at")[stream, "1080p"] == (
+            factories.segment(sequence=1).ends_at.timestamp()
+        )
+    unlisted = factories.failure(
+        segment=factories.segment(rendition=factories.rendition(stream="news-2", name="playlist")), reason="playlist"
+    )
+    collected.metrics.record([unlisted])
+    assert ("news-2", "playlist") not in collected.series("vqmon.stream.ends_at")
+
+
 def test_no_more_renditions_than_the_limit_have_series() -> None:
     """The others are counted, and come in when one has been silent for five minutes."""
     collected = Collected(StreamSelection(streams=("*",), max_renditions=2))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from vqmon.core.alerts.media_timeline import DUPLICATE, NOT_SEGMENTS
 from vqmon.core.types import Outcome, QualityEvent
 from vqmon.telemetry.metrics import Meters, MetricName
 
@@ -40,8 +41,8 @@ class _RenditionFigures:
 
     # scorer -> score 0..100; empty when the newest segment is unscored
     scores: Mapping[str, float] = field(default_factory=dict)
-    # end of its newest segment, Unix time
-    ends_at: float = 0.0
+    # end of its newest segment, Unix time; None before the first one
+    ends_at: float | None = None
     were_unscored: "deque[bool]" = field(default_factory=lambda: deque(maxlen=_SHARE_SEGMENTS))
     seen_at_seconds: float = 0.0
 
@@ -76,7 +77,8 @@ class StreamMetrics:
             self._drop_silent(now)
             for outcome in outcomes:
                 rendition = outcome.segment.rendition
-                if self._selection.matches(rendition.stream_id, rendition.name):
+                is_new = getattr(outcome, "reason", "") != DUPLICATE
+                if is_new and self._selection.matches(rendition.stream_id, rendition.name):
                     self._record_one((rendition.stream_id, rendition.name), outcome, now)
 
     def _record_one(self, key: tuple[str, str], outcome: Outcome, now: float) -> None:
@@ -93,7 +95,9 @@ class StreamMetrics:
         scores = outcome.scores if isinstance(outcome, QualityEvent) else ()
         figures.scores = {score.scorer: score.value for score in scores}
         figures.were_unscored.append(not isinstance(outcome, QualityEvent))
-        figures.ends_at = outcome.segment.ends_at.timestamp()
+        if isinstance(outcome, QualityEvent) or outcome.reason not in NOT_SEGMENTS:
+            # a playlist that stands still is behind the live edge
+            figures.ends_at = outcome.segment.ends_at.timestamp()
         figures.seen_at_seconds = now
 
     def _drop_silent(self, now: float) -> None:
@@ -121,7 +125,8 @@ class StreamMetrics:
 
     def _ends_at(self) -> _Series:
         for labels, figures in self._current():
-            yield figures.ends_at, labels
+            if figures.ends_at is not None:
+                yield figures.ends_at, labels
 
     def _count_left_out(self) -> _Series:
         if not self._selection.streams:
