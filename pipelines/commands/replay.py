@@ -102,10 +102,7 @@ def _report(alerts_by_id: Mapping[str, Alert], incidents: Sequence[Incident], st
         alerts=alerts,
         report=evaluate_alerts(alerts, incidents, stream_days=stream_days),
         report_by_rule={
-            rule: evaluate_alerts(
-                [alert for alert in alerts if alert.rule == rule], incidents, stream_days=stream_days
-            )
-            for rule in rules
+            rule: evaluate_alerts(alerts, incidents, stream_days=stream_days, rule=rule) for rule in rules
         },
     )  # fmt: skip
 

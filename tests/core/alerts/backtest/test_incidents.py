@@ -60,6 +60,9 @@ def test_a_fault_of_the_whole_ladder_is_one_alert_that_detects_it_in_every_rendi
     report = evaluate_alerts(alerts, incidents, stream_days=1.0)
     assert (report.alert_count, report.false_count, report.detected_count) == (1, 0, 2)
     assert report.delays_seconds == (40.0, 70.0)
+    other = alert(50, rule="repeats", muted_by=first.id)
+    report = evaluate_alerts([first, other], incidents[:1], stream_days=1.0, rule="repeats")
+    assert (report.alert_count, report.detected_count, report.delays_seconds) == (0, 1, (50.0,))
 
 
 def test_an_incident_has_a_little_room() -> None:

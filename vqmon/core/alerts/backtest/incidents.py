@@ -73,8 +73,15 @@ class DetectionReport:
         return self.delays_seconds[min(int(share * len(self.delays_seconds)), len(self.delays_seconds) - 1)]
 
 
-def evaluate_alerts(alerts: Collection[Alert], incidents: Sequence[Incident], *, stream_days: float) -> DetectionReport:
-    """Compare alerts with incidents; `stream_days` is the time for which all renditions together were watched."""
+def evaluate_alerts(
+    alerts: Collection[Alert], incidents: Sequence[Incident], *, stream_days: float, rule: str | None = None
+) -> DetectionReport:
+    """Compare alerts with incidents; `stream_days` is the time for which all renditions together were watched.
+
+    With `rule` those of this rule; give all alerts nevertheless, as one of another rule may mute them.
+    """
+    sent_ids = {alert.id for alert in alerts if not alert.muted_by}
+    alerts = [alert for alert in alerts if rule is None or alert.rule == rule]
     unmuted = sorted((alert for alert in alerts if not alert.muted_by), key=lambda alert: alert.opened_at)
     alerts_by_incident: list[list[Alert]] = [[] for _ in incidents]
     false_count = 0
@@ -83,7 +90,6 @@ def evaluate_alerts(alerts: Collection[Alert], incidents: Sequence[Incident], *,
         false_count += not causes
         for number in causes:
             alerts_by_incident[number].append(alert)
-    sent_ids = {alert.id for alert in unmuted}
     seen = [*unmuted, *(alert for alert in alerts if alert.muted_by in sent_ids)]
     delays = sorted(
         min(moments)
