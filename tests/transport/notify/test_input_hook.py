@@ -119,6 +119,24 @@ async def test_a_newer_decision_takes_the_place_of_an_undelivered_one() -> None:
     assert sorted(harness.client.ids) == ["b" * 32, "c" * 32]
 
 
+async def test_a_hold_ends_no_change_that_is_undelivered() -> None:
+    """It changes nothing, so that receivers may ignore it; a newer hold or change ends it."""
+    harness = Harness()
+    harness.client.fault = BUSY
+    harness.hook.put(SWITCH)
+    assert await harness.round() == []
+    for id in ("d" * 32, "e" * 32):
+        harness.hook.put(decision(id=id, kind="hold", reason="minimum_hold"))
+    harness.client.fault = None
+    harness.seconds = 10.0
+    assert await harness.round() == ["delivered", "delivered"]
+    assert harness.client.ids == [SWITCH.id, "e" * 32]
+    harness.hook.put(decision(id="a" * 32, kind="hold", reason="cool_down"))
+    harness.hook.put(decision(id="b" * 32, kind="return", input="primary"))
+    assert await harness.round() == ["delivered"]
+    assert harness.client.ids[-1] == "b" * 32
+
+
 async def test_a_dry_run_sends_nothing() -> None:
     """It is recorded."""
     harness = Harness()

@@ -40,6 +40,11 @@ class _Pending:
     # in seconds of the clock
     due_at: float = 0.0
 
+    @property
+    def key(self) -> tuple[str, bool]:
+        """The stream, and whether the decision changes nothing: a receiver may ignore a hold, but no change."""
+        return self.decision.stream_id, self.decision.kind == "hold"
+
 
 class InputHook:
     """One webhook. `record` is called with each result, and must return at once."""
@@ -64,8 +69,8 @@ class InputHook:
         self._clock = clock
         self._meters = meters
         self._record = record
-        # by stream: only the newest decision counts
-        self._pending: dict[str, _Pending] = {}
+        # by stream: only the newest change counts, and the newest hold after it
+        self._pending: dict[tuple[str, bool], _Pending] = {}
         self._changed = asyncio.Event()
         self._is_stopped = False
         for result in get_args(DeliveryResult):
@@ -74,14 +79,16 @@ class InputHook:
                 meters.count("vqmon.input.delivery", 0, hook=name, result=result)
 
     def put(self, decision: InputDecision) -> None:
-        """Deliver a decision as soon as possible, instead of an older one about the same stream."""
+        """Deliver a decision soon, instead of an older one about the same stream; a hold ends no change."""
+        pending = _Pending(decision)
         if decision.is_dry_run:
-            self._end(_Pending(decision), "dry_run")
+            self._end(pending, "dry_run")
             return
-        if (older := self._pending.pop(decision.stream_id, None)) is not None:
-            self._end(older, "superseded")
-        self._pending[decision.stream_id] = _Pending(decision)
-        self._record(self._record_of(self._pending[decision.stream_id], "waiting"))
+        for key in ((decision.stream_id, True), pending.key):
+            if (older := self._pending.pop(key, None)) is not None:
+                self._end(older, "superseded")
+        self._pending[pending.key] = pending
+        self._record(self._record_of(pending, "waiting"))
         self._changed.set()
 
     def stop(self) -> None:
@@ -143,8 +150,8 @@ class InputHook:
 
     def _finish(self, pending: _Pending, result: DeliveryResult) -> None:
         """End a delivery; a newer decision may have taken its place during the request."""
-        if self._pending.get(pending.decision.stream_id) is pending:
-            del self._pending[pending.decision.stream_id]
+        if self._pending.get(pending.key) is pending:
+            del self._pending[pending.key]
             self._end(pending, result)
         elif result == "delivered":
             # it was recorded as superseded before the answer came
