@@ -170,11 +170,12 @@ class PartitionJudge:
         stored: Mapping[str, bytes],
         rejected_limit: float,
         retention: StateRetention | None = None,
-        overload: Callable[[int], str] = lambda partition: "",
+        overload: Callable[[int], str | None] = lambda partition: "",
     ) -> None:
         """`stored` is the partition's state topic; `rejected_limit` the share of rejected records, 0..1, that halts.
 
-        `overload` tells what the partition is to say about an overload of its worker; "" = nothing.
+        `overload` tells what the partition is to say about an overload of its worker; "" = nothing, None = what it has
+        said before.
         """
         self._partition = partition
         self._identity = identity
@@ -235,7 +236,7 @@ class PartitionJudge:
     def _judge_overload(self, judged: Sequence[ObservedRecord]) -> Alert | None:
         """The alert about an overload of the worker when it opens or resolves; its times are of the wall clock."""
         text = self._overload(self._partition)
-        if not judged or bool(text) == (self._overload_alert is not None):
+        if text is None or not judged or bool(text) == (self._overload_alert is not None):
             return None
         newest, topic = judged[-1], self._identity.names.segments
         at, alert = newest.outcome.observed_at, self._overload_alert

@@ -107,8 +107,14 @@ class LagTrend:
         self._monotonic = monotonic
         # (time, lag in seconds, whether all places were taken) of the last `_TREND_SECONDS`, and one before
         self._samples: deque[tuple[float, float, bool]] = deque()
+        self._began_at: float | None = None
         self._last_at: float | None = None
         self.lag_seconds = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was followed for long enough to tell."""
+        return self._began_at is not None and self._monotonic() - self._began_at >= _TREND_SECONDS
 
     @property
     def is_overloaded(self) -> bool:
@@ -118,6 +124,7 @@ class LagTrend:
     def record(self, lag_seconds: float, *, in_flight: int) -> None:
         """The age of the oldest record that is not finished, and how many segments are being observed."""
         at = self._monotonic()
+        self._began_at = at if self._began_at is None else self._began_at
         self.lag_seconds = lag_seconds
         self._samples.append((at, lag_seconds, in_flight >= self._slots))
         while len(self._samples) > 1 and self._samples[1][0] <= at - _TREND_SECONDS:
@@ -168,8 +175,13 @@ class MembershipMonitor:
         """How long polling has stood still, 0 before the first membership."""
         return max((member.stuck_seconds() for member in self._members.values()), default=0.0)
 
-    def overload_of(self, partition: int) -> str:
-        """What this partition is to say about an overload of the worker; "" for nothing, as one of them says it."""
+    def overload_of(self, partition: int) -> str | None:
+        """What this partition is to say about an overload of the worker; "" for nothing, as one of them says it.
+
+        None in the first minute, while nobody can tell: what an earlier worker has said holds.
+        """
+        if not self._trend.is_known:
+            return None
         return self._progress.warning if partition == self._overload_partition else ""
 
     def update(self) -> None:

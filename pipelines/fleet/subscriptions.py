@@ -61,7 +61,7 @@ class Subscriptions:
         *,
         rules: Sequence[AlertRule],
         retention: StateRetention | None = None,
-        overload: Callable[[int], str] = lambda partition: "",
+        overload: Callable[[int], str | None] = lambda partition: "",
         meters: Meters,
         on_publish: OnPublish,
     ) -> None:
