@@ -9,14 +9,17 @@ from rich.table import Table
 from pipelines.commands.tune import TunedRule
 from vqmon.core.alerts.backtest.incidents import DetectionReport
 from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS, MeasuredSeries, TuningReport
+from vqmon.plurals import plural
 
 _MAX_ROWS = 20
+
+_MIN_RATE_STREAM_DAYS = 1 / 24
 
 
 def detection_table(rows: Sequence[tuple[str, DetectionReport, Mapping[str, DetectionReport]]]) -> Table:
     """A row per set of rules (name, report, reports by rule), followed by a row for each of its rules."""
     stream_days, incident_count = rows[0][1].stream_days, rows[0][1].incident_count
-    title = f"{stream_days:.2f} stream-days, {incident_count} known incidents"
+    title = f"{stream_days:.2f} stream-days, {plural(incident_count, 'known incident')}"
     table = Table(box=None, pad_edge=False, title=title)
     table.add_column("rules", overflow="fold")
     for name in ("alerts", "false", "per stream-day", "detected", "delay, median", "delay, p95", "flapping"):
@@ -33,7 +36,8 @@ def _report_cells(report: DetectionReport) -> Iterator[str]:
     has_incidents = report.incident_count > 0
     yield str(report.alert_count)
     yield str(report.false_count) if has_incidents else "–"
-    yield f"{report.false_per_stream_day:.3f}"
+    # a rate of minutes says nothing about days
+    yield f"{report.false_per_stream_day:.3f}" if report.stream_days >= _MIN_RATE_STREAM_DAYS else "–"
     yield f"{report.detected_count} of {report.incident_count}" if has_incidents else "–"
     yield _seconds(report.delay_quantile(0.5))
     yield _seconds(report.delay_quantile(0.95))

@@ -87,15 +87,14 @@ def alert_line(alert: Alert) -> str:
     return f"[bold green]RESOLVED[/bold green] {about}"
 
 
-def rule_change_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
-    """Alerts of the old and the new rules side by side."""
-    table = Table(
-        box=None, pad_edge=False, title=f"{plural(len(before), 'alert')} with the old rules, {len(after)} with the new"
-    )
+def rule_change_table(before: Sequence[Alert], after: Sequence[Alert] | None) -> Table:
+    """Alerts of the old and the new rules side by side; None = there are no new rules."""
+    title = f"{plural(len(before), 'alert')} with the old rules"
+    table = Table(box=None, pad_edge=False, title=title if after is None else f"{title}, {len(after)} with the new")
     for name in ("rules", "rule", "series", "began", "opened", "resolved"):
         table.add_column(name, overflow="fold")
-    rows = [("both" if a in after else "old only", a) for a in before]
-    rows += [("new only", a) for a in after if a not in before]
+    rows = [("old" if after is None else "both" if a in after else "old only", a) for a in before]
+    rows += [("new only", a) for a in after or () if a not in before]
     for which, alert in sorted(rows, key=lambda row: (row[1].opened_at, row[1].series)):
         ended = f"{alert.resolved_at:%Y-%m-%d %H:%M:%S}" if alert.resolved_at else "open"
         table.add_row(

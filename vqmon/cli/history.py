@@ -78,7 +78,7 @@ def replay(
     from pipelines.console.outcomes import rule_change_table
 
     before, after = replay_rules(settings, path, rules=rules, span=span, incidents=incidents)
-    out.print(rule_change_table(before.alerts, after.alerts))
+    out.print(rule_change_table(before.alerts, after.alerts if rules else None))
     rows = [("old", before.report, before.report_by_rule)]
     if rules:
         rows.append(("new", after.report, after.report_by_rule))

@@ -9,15 +9,17 @@ from vqmon.errors import SettingsError
 def read_secret(path: Path) -> str:
     """Read a secret from a file and strip white space around it.
 
-    A relative path is looked up in `$CREDENTIALS_DIRECTORY` if that is set. Raises SettingsError, which names the file
-    but never shows its text, when the file cannot be read or is empty.
+    A relative path is looked up in `$CREDENTIALS_DIRECTORY`, or without that in the working folder. Raises
+    SettingsError, which names the file but never shows its text, when the file cannot be read or is empty.
     """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     file = path if path.is_absolute() or not folder else Path(folder) / path
     try:
         text = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: cannot read this secret: {type(error).__name__}") from None
+        problem = getattr(error, "strerror", None) or "it is not text"
+        remedy = "" if path.is_absolute() or folder else "; looked up here, as $CREDENTIALS_DIRECTORY is not set"
+        raise SettingsError(f"{file.absolute()}: cannot read this secret: {problem}{remedy}") from None
     if not text:
         raise SettingsError(f"{file}: this secret is empty")
     return text

@@ -133,11 +133,11 @@ def test_tune_prints_settings_that_can_be_used(stored: Path, tmp_path: Path) -> 
     [
         (("tune", "--rule", "strict"), "no regression rule 'strict'"),
         (("tune", "--since", "2027-01-01"), "too little is stored"),
-        (("replay", "--incidents", "strict.toml"), "0 known incidents"),
-        (("replay", "--incidents", "vqmon.toml"), "0 known incidents"),
+        (("replay", "--incidents", "strict.toml"), "no incident is in this file; it needs a table [[incidents]]"),
+        (("replay", "--incidents", "vqmon.toml"), "no incident is in this file; it needs a table [[incidents]]"),
     ],
 )
 def test_what_cannot_be_done_is_said(stored: Path, arguments: tuple[str, ...], message: str) -> None:
-    """With the remedy; a TOML file without incidents names none."""
+    """With the remedy, also that a TOML file has no incidents."""
     result = vqmon(*arguments, "--history", str(stored))
     assert message in result.output

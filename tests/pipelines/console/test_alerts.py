@@ -72,6 +72,12 @@ def test_without_known_incidents_nothing_is_called_false() -> None:
     assert cells[1:] == ["7", "–", "1.750", "–", "–", "–", "–"]
 
 
+def test_a_few_seconds_have_no_rate_per_day() -> None:
+    """One alert in a clip of 14 seconds would be 6,171 a day."""
+    (cells,) = rows(detection_table([("old", replace(REPORT, stream_days=14 / 86_400), {})]))
+    assert cells[1:4] == ["7", "2", "–"]
+
+
 def test_incidents_that_were_all_missed_have_no_delay() -> None:
     report = replace(REPORT, detected_count=0, delays_seconds=())
     (cells,) = rows(detection_table([("old", report, {})]))

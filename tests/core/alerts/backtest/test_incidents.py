@@ -88,9 +88,11 @@ def test_incidents_come_from_csv_or_toml() -> None:
     ("text", "origin", "message"),
     [
         ("stream,began\nnews-1,2026-11-20\n", "x.csv", "incident 1: ended: is missing"),
-        ("stream,began,ended\na,yesterday,today\n", "x.csv", "incident 1"),
+        ("stream,began,ended\na,yesterday,today\n", "x.csv", "incident 1: began: must be a time like .*'yesterday'"),
         ("stream,began,ended\na,2026-01-02,2026-01-01\n", "x.csv", "ended must be after began"),
         ("incidents = 3\n", "x.toml", "tables"),
+        ("[[incident]]\nstream = 'a'\n", "x.toml", r"no incident .*a table \[\[incidents\]\]"),
+        ("stream,began,ended\n", "x.csv", "no incident .*a line `stream,"),
         ("[[incidents]\n", "x.toml", "x.toml"),
     ],
 )

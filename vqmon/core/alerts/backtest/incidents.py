@@ -131,6 +131,11 @@ def parse_incidents(text: str, *, origin: str) -> tuple[Incident, ...]:
         rows = list(csv.DictReader(io.StringIO(text)))
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise SettingsError(f"{origin}: incidents must be tables like [[incidents]]")
+    if not rows:
+        needed = (
+            "a table [[incidents]]" if origin.endswith(".toml") else "a line `stream,rendition,began,ended`, and one"
+        )
+        raise SettingsError(f"{origin}: no incident is in this file; it needs {needed} for each incident")
     return tuple(_incident(row, f"{origin}: incident {number}") for number, row in enumerate(rows, 1))
 
 
@@ -142,13 +147,16 @@ def _incident(row: Mapping[str, Any], where: str) -> Incident:
         return Incident(
             stream=str(row["stream"]),
             rendition=str(row.get("rendition") or "*"),
-            began_at=_datetime(row["began"]),
-            ended_at=_datetime(row["ended"]),
+            began_at=_datetime(row["began"], "began"),
+            ended_at=_datetime(row["ended"], "ended"),
         )
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from error
 
 
-def _datetime(value: object) -> datetime:
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+def _datetime(value: object, key: str) -> datetime:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{key}: must be a time like 2026-11-20T21:00:00Z, got {value!r}") from None
     return moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment.astimezone(UTC)
