@@ -87,11 +87,17 @@ async def store_pair_pictures(
     """Store pictures of all example pairs and clips of the review pairs; delete those of pairs that are none any more.
 
     Media are those that the daemon has stored, else they are fetched from their origin under the fetch policy of the
-    settings. A segment of which there are none gets the thumbnails that the history may still have.
+    settings. A segment of which there are none gets the thumbnails that the history may still have. One that has
+    pictures but no clip is decoded again if the daemon has stored its media.
     """
     name, event_ids = comparison.experiment.name, pair_event_ids(comparison)
     stored = reviews.event_ids_with_pictures(name)
-    new_ids = [id for id in event_ids if id not in stored]
+    review_pairs = (pair for answer in comparison.answers for pair in answer.pairs_with_role("review"))
+    with_clip = set(_event_ids(review_pairs)) if settings.experiments.clip_bytes else set()
+    media_of_arms, lacking_clip = open_segment_media(settings), with_clip - reviews.event_ids_with_clips()
+    new_ids = [
+        id for id in event_ids if id not in stored or (id in lacking_clip and media_of_arms.read(id) is not None)
+    ]
     events = [outcome for outcome in map(history.queries.outcome, new_ids) if isinstance(outcome, QualityEvent)]
     ids_in_history = {event.id for event in events}
     totals = StoredPictures(already_stored=len(event_ids) - len(new_ids))
@@ -114,8 +120,6 @@ async def store_pair_pictures(
                 await _store_clip(settings, reviews, name, event, result, totals)
 
     reviews.delete_pictures(name, except_event_ids=event_ids)
-    review_pairs = (pair for answer in comparison.answers for pair in answer.pairs_with_role("review"))
-    with_clip = set(_event_ids(review_pairs)) if settings.experiments.clip_bytes else set()
     await _decode_again(settings, events, store, with_clip=with_clip)
     return totals
 
