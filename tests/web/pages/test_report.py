@@ -77,6 +77,9 @@ def test_the_worst_moments_are_shown_with_their_heat_maps() -> None:
     lowest = worse.times_seconds[int(np.argmin(worse.scores[0].frame_values))]
     assert text.count(b64encode(b"jpeg of %.1f" % lowest).decode()) == 2
     assert text.count('class="heat m0"') == 2
+    # the losses in numbers say whose they are
+    for name in (comparison.answers[0].control, comparison.answers[0].arm):
+        assert f'<th scope="row">{name}</th><th scope="row" class="nowrap">' in text
     assert "top left" in text
     assert pair_frames(sides[0], replace(sides[1], thumbnails=())) is None
 

@@ -176,6 +176,9 @@ def test_it_returns_when_the_backup_became_worse() -> None:
         (DecodeError("corrupt"), ["switch score_low"]),
         (DecodeError("timeout"), []),
         (SegmentError("internal"), []),
+        (SegmentError("playlist", str(FetchError("unreachable", "no answer"))), ["switch score_low"]),
+        (SegmentError("playlist", "not an HLS playlist: it does not begin with #EXTM3U"), ["switch score_low"]),
+        (SegmentError("playlist", str(FetchError("refused", "x is not in fetch.allowed_hosts"))), []),
     ],
 )
 def test_faults_of_the_input_count_and_those_of_vqmon_do_not(value: SegmentError, decisions: list[str]) -> None:

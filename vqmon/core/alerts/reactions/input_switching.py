@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Literal, TypeVar
 
 from vqmon.core.types import Outcome, QualityEvent, SegmentFailure
+from vqmon.errors import REASONS
 
 DecisionKind = Literal["switch", "hold", "return"]
 
@@ -292,6 +293,10 @@ def _score_of(rule: InputRule, outcome: Outcome) -> float | None:
 
 
 def _is_input_fault(failure: SegmentFailure) -> bool:
+    # why a playlist could not be fetched stands before its detail: the settings may not allow its address
+    cause = failure.detail.partition(":")[0] if failure.reason == "playlist" else ""
+    if cause in REASONS and cause not in INPUT_FAULTS:
+        return False
     # a deadline within decoder or scorer is about the load of this machine
     return failure.reason in INPUT_FAULTS and not (failure.reason == "timeout" and failure.stage != "fetch")
 
