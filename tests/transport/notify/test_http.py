@@ -43,6 +43,8 @@ async def test_a_post_arrives_whole_over_one_connection() -> None:
         (503, {"Retry-After": "999999"}, "busy", 3600.0),
         (503, {"Retry-After": "soon"}, "busy", None),
         (500, {}, "busy", None),
+        # of proxies before the receiver
+        (522, {}, "busy", None),
     ],
 )
 async def test_answers_are_judged(status: int, headers: dict[str, str], reason: str, after: float | None) -> None:

@@ -92,6 +92,19 @@ async def test_retries_end_when_the_decision_expires() -> None:
     assert late.client.messages == []
 
 
+async def test_a_receiver_that_asks_for_no_delay_is_not_flooded() -> None:
+    """`Retry-After: 0` shortens no delay."""
+    harness = Harness()
+    harness.client.fault = DeliveryError("busy", "status 503", retry_after_seconds=0.0)
+    harness.hook.put(SWITCH)
+    for _ in range(3):
+        assert await harness.round() == []
+    harness.client.fault = None
+    harness.seconds = 0.5
+    assert await harness.round() == ["delivered"]
+    assert harness.records[-1].attempts == 2
+
+
 @pytest.mark.parametrize("reason", ["refused", "gone"])
 async def test_what_is_refused_is_not_sent_again(reason: str) -> None:
     """The receiver will not change its mind within seconds."""

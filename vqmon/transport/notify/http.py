@@ -15,7 +15,7 @@ from vqmon.errors import DeliveryError, VqmonError
 
 _MAX_RESPONSE_BYTES = 64_000
 _MAX_RETRY_AFTER_SECONDS = 3600.0
-_RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RETRYABLE_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 
 
 class HttpClient(Protocol):

@@ -138,9 +138,8 @@ class InputHook:
         if error.reason in ("refused", "gone"):
             self._finish(pending, "refused")
             return
-        delay_seconds = error.retry_after_seconds
-        if delay_seconds is None:
-            delay_seconds = _BACKOFF.delay_seconds(pending.attempts, draw=self._clock.random_fraction())
+        delay_seconds = _BACKOFF.delay_seconds(pending.attempts, draw=self._clock.random_fraction())
+        delay_seconds = max(delay_seconds, error.retry_after_seconds or 0.0)
         if self._clock.now() + timedelta(seconds=delay_seconds) >= pending.decision.expires_at:
             self._finish(pending, "expired")
             return
