@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -496,8 +496,9 @@ class PartitionWorker:
     async def _judge_and_write(self, ready: Sequence[tuple[Record | OffsetAdvance, object | None]]) -> None:
         assert self._judge is not None
         links = [observed.span_context for _, observed in ready if isinstance(observed, ObservedRecord)]
-        messaging: dict[str, str | int] = {"operation.type": "send", "batch.message_count": len(links)}
-        with span("publish", links=links, kind="PRODUCER", messaging=messaging) if links else nullcontext():
+        count = sum(isinstance(entry, Record) for entry, _ in ready)
+        messaging: dict[str, str | int] = {"operation.type": "send", "batch.message_count": count}
+        with span("publish", links=links, kind="PRODUCER", messaging=messaging):
             with span("judge"):
                 judged = self._judge.judge_records([observed for _, observed in ready if observed is not None])
             finished = [entry.offset for entry, _ in ready if isinstance(entry, Record)][: judged.count]

@@ -9,9 +9,11 @@ from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.otlp_receiver import OtlpReceiver, otlp_receiver
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment
+from tests.transport.wire.test_member_values import VALUE
 from vqmon.core.types import Segment
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.otlp import exported_logs, exported_traces, span
+from vqmon.transport.wire.member_values import encode_member_values
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -79,3 +81,16 @@ async def test_log_lines_are_exported_with_their_trace_and_without_secrets(monke
     assert attributes["vqmon.seconds"] == 3.5
     assert "pass" not in str(attributes)
     assert "token=t" not in str(attributes)
+
+
+async def test_a_batch_of_the_gathered_topic_is_one_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its records are no segments, and have no span to link to."""
+    fleet = MemoryFleet(partitions=1)
+    fleet.broker.append(NAMES.gathered, 0, b"news", encode_member_values([VALUE]))
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        with exported_traces("1"):
+            await fleet.judge_gathered()
+    (published,) = by_name(receiver, "publish")
+    for name in ("judge", "transaction"):
+        assert [span.parent_span_id for span in by_name(receiver, name)] == [published.span_id]
