@@ -10,6 +10,7 @@ import vqmon
 from pipelines.service.wiring import fetch_policy, settings_for_watch
 from vqmon.errors import SettingsError
 from vqmon.media.fetch.ssrf_policy import FetchPolicy, is_local_address
+from vqmon.media.sources.loader import SNIFF_BYTES, detect_kind
 from vqmon.settings.load import Settings
 
 _KEPT = ("config", "systemd")
@@ -27,17 +28,33 @@ def settings_text(address: str, *, stream_id: str) -> str:
         source += [f"folder_stream_id = {json.dumps(stream_id)}"] if stream_id else []
         return _document(source, [])
     if is_local_address(address):
-        raise SettingsError(f"{address}: is no folder; give the address of a playlist, or a folder of media files")
+        if not folder.is_file():
+            raise SettingsError(f"{address}: no such playlist or folder; give the address of one")
+        if not _is_playlist(folder):
+            raise SettingsError(f"{address}: not an HLS or DASH playlist; give one, or the folder of the media files")
+        # a relative path would mean another file from the place of the settings file
+        address = str(folder.resolve())
     [stream] = settings_for_watch(Settings(), address, stream_id=stream_id, history=None).source.streams
     entry = f"{{ id = {json.dumps(stream.id)}, url = {json.dumps(stream.url)} }}"
     source = ['kind = "playlist"', f"streams = [{entry}]", 'start = "newest"']
     return _document(source, list(_permissions(fetch_policy(Settings(), named=[address]))))
 
 
+def _is_playlist(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return detect_kind(opened.read(SNIFF_BYTES)) != "other"
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+
+
 def _permissions(policy: FetchPolicy) -> Iterator[str]:
     """The keys of [fetch] that differ from their defaults."""
     default = FetchPolicy()
-    yield f"allowed_hosts = {json.dumps(policy.allowed_hosts)}"
+    if policy.file_roots:
+        yield f"file_roots = {json.dumps([str(root) for root in policy.file_roots])}"
+    if policy.allowed_hosts:
+        yield f"allowed_hosts = {json.dumps(policy.allowed_hosts)}"
     if policy.allowed_networks:
         yield f"allowed_networks = {json.dumps(policy.allowed_networks)}"
     if policy.allow_http:

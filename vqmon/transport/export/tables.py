@@ -197,7 +197,8 @@ def _refuse_database(file: Path) -> None:
             with path.open("rb") as opened:
                 is_database = opened.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+            # it is read first, as it might be a database
+            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
         if is_database:
             raise SettingsError(f"{file}: is a database, or belongs to one; name another file for the export")
 

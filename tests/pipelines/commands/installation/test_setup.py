@@ -48,8 +48,26 @@ def test_settings_for_a_folder_name_it_absolutely(tmp_path: Path, monkeypatch: p
     assert load_settings(file).source.folder == (tmp_path / "in").resolve()
     with pytest.raises(SettingsError, match="exists already"):
         write_settings("", file)
-    with pytest.raises(SettingsError, match="is no folder"):
+    with pytest.raises(SettingsError, match="no such playlist or folder"):
         settings_text("nothing.m3u8", stream_id="")
+
+
+def test_settings_for_a_playlist_on_this_machine_allow_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for `vqmon watch`: by its whole path, and nothing from any host."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "live.m3u8").write_text("#EXTM3U\n")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "etc.toml"
+    write_settings(settings_text("in/live.m3u8", stream_id=""), file)
+    folder = (tmp_path / "in").resolve()
+    assert tomllib.loads(file.read_text())["fetch"] == {"file_roots": [str(folder)]}
+    [stream] = load_settings(file).source.streams
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    with pytest.raises(SettingsError, match=r"clip\.mp4: not an HLS or DASH playlist"):
+        settings_text("clip.mp4", stream_id="")
+    assert (stream.id, stream.url) == ("live", (folder / "live.m3u8").as_uri())
 
 
 def test_the_shipped_files_are_written_whole(tmp_path: Path) -> None:
