@@ -253,6 +253,13 @@ async def _describe_playlist(settings: Settings, stream_id: str, url: str) -> st
         except SegmentError as error:
             raise SettingsError(f"{stream_id}: {error}") from error
     segments = [item if isinstance(item, Segment) else item.segment for item in items]
+    # a rendition whose playlist cannot be had is listed as one failure
+    failed = [item for item in items if not isinstance(item, Segment) and item.reason == "playlist"]
+    if failed:
+        problems = (f"{failure.segment.rendition.name}: {failure.detail}" for failure in failed)
+        raise SettingsError(f"{stream_id}: {'; '.join(problems)}")
+    if [segment.url for segment in segments] == [as_url(url)]:
+        raise SettingsError(f"{stream_id}: a media file, not an HLS or DASH playlist; score it with `vqmon score`")
     renditions = sorted({segment.rendition.name for segment in segments})
     counts = f"{plural(len(items), 'segment')} in {plural(len(renditions), 'rendition')}"
     return f"{stream_id}: {counts} ({', '.join(renditions)})"

@@ -27,11 +27,11 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQMON_DECODE__WORKERS", "1")
 
 
-def results(config: Path, text: str, *, up_to: str = "") -> dict[str, CheckResult]:
+def results(config: Path, text: str, *, up_to: str = "", offline: bool = True) -> dict[str, CheckResult]:
     """The results by subject, for a settings file with this text; of all checks, or up to one."""
     config.write_text(text, encoding="utf-8")
     by_subject = {}
-    for result in run_checks(config, offline=True):
+    for result in run_checks(config, offline=offline):
         by_subject[result.subject] = result
         if result.subject == up_to:
             break
@@ -172,3 +172,19 @@ def test_the_check_of_a_history_says_what_it_has_not_taken_and_that_vqmon_cannot
     spool.write_bytes(b"something else")
     with pytest.raises(StoreError, match="is no spool of vqmon"):
         check._check_history(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("clip.mp4", "\0\0\0\x18ftypisom", "a: a media file, not an HLS or DASH playlist"),
+        ("live.m3u8", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=9,RESOLUTION=64x64\nlow.m3u8\n", "low.m3u8: No such file"),
+    ],
+)
+def test_a_stream_that_nothing_can_be_listed_of_fails(tmp_path: Path, name: str, text: str, problem: str) -> None:
+    """A media file is no stream, and each rendition must have its playlist."""
+    (tmp_path / name).write_text(text)
+    settings = f'[[source.streams]]\nid = "a"\nurl = "{name}"\n[fetch]\nfile_roots = ["{tmp_path}"]\n'
+    source = results(tmp_path / "vqmon.toml", settings, up_to="source", offline=False)["source"]
+    assert not source.passed
+    assert problem in source.text
