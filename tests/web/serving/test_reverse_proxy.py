@@ -59,7 +59,7 @@ def test_groups_decide_what_a_user_may_do(proxy: str) -> None:
         assert "Signed in as bob@example.com (voter)" in client.get("/").text
         votes = f"{proxy}/experiments/none/none/review"
         form = {"choice": "left"}
-        assert client.post(votes, data=form, headers={"Origin": proxy}).status_code == 404
+        assert client.post(votes, data=form, headers={"Origin": proxy}).status_code == 409
         assert client.post(votes, data=form, headers={"Origin": "https://evil.example"}).status_code == 403
         client.headers["Cookie"] = "session=eve@example.com:sales"
         refused = client.get("/")

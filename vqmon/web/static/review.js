@@ -15,8 +15,8 @@
   let isPaused = false;
   let isStarting = false;
 
-  // Before both are loaded, a choice would be a guess.
-  const areLoaded = () => (isMoving ? clips.every((clip) => clip.readyState >= 2) : pictures.every((picture) => picture.complete));
+  // Before both are loaded, a choice would be a guess; clips move when they are, and have no picture while they are rewound.
+  const areLoaded = () => isMoving || pictures.every((picture) => picture.complete);
   const press = (button, on) => button.setAttribute("aria-pressed", String(on));
   function toggleOverlay() {
     const on = both.classList.contains("beside");
