@@ -1,4 +1,4 @@
-"""Looks at the segments that are being made: verdicts within two parts, which the verdict on the segment supersedes."""
+"""Observes the segments that are being made: verdicts within two parts, which the verdict on the segment supersedes."""
 
 import logging
 from collections.abc import AsyncIterator, Callable

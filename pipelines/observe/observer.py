@@ -87,7 +87,7 @@ class Observer:
     find_reference: FindReference = _nothing
     find_sound: FindSound = _nothing
     store_media: StoreMedia = _store_nothing
-    # looks at segments that are being made; None = nobody asks for that
+    # observes segments that are being made; None = nobody asks for that
     partial: PartialObserver | None = None
     # of how many of the worst frames of a segment each scorer tells which parts are worse; 0 = none, as it takes long
     located_frames: int = 0

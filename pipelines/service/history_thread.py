@@ -99,7 +99,7 @@ def start_history_thread(
         try:
             thread.open()
         except StoreError as error:
-            # what waiting may mend is told by `problem`
+            # `problem` says what waiting may mend
             if isinstance(error.__cause__, StoreRefusedError | SettingsError):
                 raise error.__cause__ from None
         yield thread

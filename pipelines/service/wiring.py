@@ -109,7 +109,7 @@ async def open_observer(
 def _partial_observer(
     settings: Settings, fetcher: Fetcher, pool: DecoderPool, scorer: Scorer
 ) -> PartialObserver | None:
-    """Looks at segments that are being made, where that is asked for; pictures are sampled part by part."""
+    """Observes segments that are being made, where that is asked for; pictures are sampled part by part."""
     if not settings.source.partial_verdicts:
         return None
     only_pictures = {"thumbnail_width": 0, "with_heat_maps": False, "with_audio": False, "sampling": "exact"}

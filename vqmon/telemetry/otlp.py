@@ -11,6 +11,7 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -53,16 +54,12 @@ def service_resource(version: str) -> Resource:
 
 def metric_readers() -> Sequence[MetricReader]:
     """A reader that pushes metrics to the receiver, or none; raises SettingsError without the exporter."""
-    variable = _endpoint_variable("METRICS")
-    if not variable:
+    exporter = _open_exporter("METRICS", "metric_exporter", "OTLPMetricExporter")
+    if exporter is None:
         return ()
-    try:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-    except ImportError as error:
-        raise SettingsError(f"environment: {variable} {_REMEDY}") from error
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    return [PeriodicExportingMetricReader(OTLPMetricExporter())]
+    return [PeriodicExportingMetricReader(exporter)]
 
 
 @contextmanager
@@ -71,16 +68,12 @@ def exported_traces(version: str) -> Iterator[None]:
 
     Raises SettingsError when the exporter is not installed.
     """
-    variable = _endpoint_variable("TRACES")
-    if not variable:
+    exporter = _open_exporter("TRACES", "trace_exporter", "OTLPSpanExporter")
+    if exporter is None:
         yield
         return
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    except ImportError as error:
-        raise SettingsError(f"environment: {variable} {_REMEDY}") from error
     provider = TracerProvider(resource=service_resource(version), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     _state.tracer = provider.get_tracer("vqmon")
     try:
         yield
@@ -95,19 +88,15 @@ def exported_logs(version: str) -> Iterator[None]:
 
     Raises SettingsError when the exporter is not installed.
     """
-    variable = _endpoint_variable("LOGS")
-    if not variable:
+    exporter = _open_exporter("LOGS", "_log_exporter", "OTLPLogExporter")
+    if exporter is None:
         yield
         return
-    try:
-        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-    except ImportError as error:
-        raise SettingsError(f"environment: {variable} {_REMEDY}") from error
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
     provider = LoggerProvider(resource=service_resource(version), shutdown_on_exit=False)
-    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
     handler = _ExportHandler(provider.get_logger("vqmon"))
     own = logging.getLogger("vqmon")
     own.addHandler(handler)
@@ -154,6 +143,20 @@ _SEVERITIES = {
 
 def _attribute(value: object) -> bool | int | float | str:
     return value if isinstance(value, bool | int | float) else redact_addresses(str(value))
+
+
+def _open_exporter(signal: str, module: str, name: str) -> Any:
+    """The exporter of a signal (TRACES, METRICS or LOGS); None without a receiver.
+
+    Raises SettingsError when the exporter is not installed.
+    """
+    variable = _endpoint_variable(signal)
+    if not variable:
+        return None
+    try:
+        return getattr(import_module(f"opentelemetry.exporter.otlp.proto.http.{module}"), name)()
+    except ImportError as error:
+        raise SettingsError(f"environment: {variable} {_REMEDY}") from error
 
 
 def _endpoint_variable(signal: str) -> str:

@@ -15,7 +15,7 @@ _SILENT_SECONDS = 300.0
 
 _SHARE_SEGMENTS = 30
 _MAX_LEFT_OUT = 20_000
-"""So many renditions that are left out are told apart."""
+"""So many renditions that are left out are counted once each."""
 
 _Series = Iterator[tuple[float, Mapping[str, str]]]
 

@@ -45,7 +45,7 @@ class PartialVerdict:
 
 
 class PartialObserver:
-    """Looks at segments that are being made, part by part; only the first scorer is asked.
+    """Observes segments that are being made, part by part; only the first scorer is asked.
 
     `fetch_growing` fetches what a server has by now of a segment that it sends as it is made.
     """

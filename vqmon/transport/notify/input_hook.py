@@ -12,7 +12,7 @@ from typing import get_args
 
 from vqmon.core.alerts.reactions.input_switching import DecisionRecord, DeliveryResult, InputDecision
 from vqmon.errors import DeliveryError
-from vqmon.flow import run_concurrently
+from vqmon.flow import run_concurrently, wait_or_stop
 from vqmon.retry import Backoff
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
@@ -107,11 +107,7 @@ class InputHook:
             self._meters.set("vqmon.input.waiting", len(self._pending), hook=self.name)
             if is_last_round:
                 return
-            try:
-                async with asyncio.timeout(self._seconds_until_due()):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            await wait_or_stop(self._changed, self._seconds_until_due())
 
     def _seconds_until_due(self) -> float:
         due_at = min((pending.due_at for pending in self._pending.values()), default=None)

@@ -106,7 +106,7 @@ def normalise(value: bytes, *, data_key: str | None) -> bytes:
 
 
 def _is_normal(value: bytes) -> bool:
-    """Whether a message is in the schema's words already, as far as can be told without parsing it: most are.
+    """Whether a message is in the schema's words already, as far as can be seen without parsing it: most are.
 
     It has no null, no boolean but the flag, and one start, in UTC; names that are spelled with escapes are not read.
     """

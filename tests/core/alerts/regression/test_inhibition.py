@@ -57,7 +57,7 @@ def fallen_ladder(drops: Sequence[float], *, at: Sequence[int] = (200, 200, 200)
 
 
 @pytest.mark.parametrize(
-    ("drops", "at", "told"),
+    ("drops", "at", "sent"),
     [
         ((12, 9, 8), (200, 200, 200), ["1080p"]),
         # another fault, 16 minutes later; and one that the first ticket does not tell the size of
@@ -66,13 +66,13 @@ def fallen_ladder(drops: Sequence[float], *, at: Sequence[int] = (200, 200, 200)
     ],
     ids=["whole ladder", "later", "larger"],
 )
-def test_one_fault_of_a_stream_is_one_ticket(drops: Sequence[float], at: Sequence[int], told: Sequence[str]) -> None:
-    """The first alert of a fall is told; those of other renditions are stored, muted by it, and resolve."""
+def test_one_fault_of_a_stream_is_one_ticket(drops: Sequence[float], at: Sequence[int], sent: Sequence[str]) -> None:
+    """The first alert of a fall is sent; those of other renditions are stored, muted by it, and resolve."""
     alerts = judged(TICKET, fallen_ladder(drops, at=at))
-    assert [alert.rendition for alert in alerts if alert.state == "open" and not alert.muted_by] == told
+    assert [alert.rendition for alert in alerts if alert.state == "open" and not alert.muted_by] == sent
     for state in ("open", "resolved"):
         assert {alert.rendition for alert in alerts if alert.state == state} == {"1080p", "720p", "360p"}
-    assert {alert.rendition for alert in alerts if alert.state == "resolved" and not alert.muted_by} == set(told)
+    assert {alert.rendition for alert in alerts if alert.state == "resolved" and not alert.muted_by} == set(sent)
 
 
 def test_a_ticket_mutes_no_page() -> None:
@@ -102,7 +102,7 @@ def test_of_several_renditions_that_stay_low_one_is_told() -> None:
     lanes = [series(falling(560, 200, until, 12, seed=20 + n), rendition=rendition)
              for n, (rendition, until) in enumerate(((TOP, 260), (MID, 560), (LOW, 560)))]  # fmt: skip
     alerts = judged(TICKET, mixed(*lanes))
-    told = [alert for alert in alerts if alert.state == "open" and not alert.muted_by]
-    assert [alert.rendition for alert in told] == ["1080p", "720p"]
+    sent = [alert for alert in alerts if alert.state == "open" and not alert.muted_by]
+    assert [alert.rendition for alert in sent] == ["1080p", "720p"]
     last = {alert.rendition: alert for alert in alerts}
-    assert (last["360p"].state, last["360p"].muted_by) == ("open", told[1].id)
+    assert (last["360p"].state, last["360p"].muted_by) == ("open", sent[1].id)

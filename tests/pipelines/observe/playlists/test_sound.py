@@ -200,19 +200,19 @@ async def test_sound_of_packaged_streams_is_measured(tmp_path: Path, name: str) 
         address = MediaAddress(
             url=part.url, byte_range=part.byte_range, init_url=part.init_url, init_byte_range=part.init_byte_range
         )
-        told = replace(observer, find_sound=of_message)
-        announced = (await told.observe(replace(segment, audio=address))).outcome
-        untold = (await told.observe(segment)).outcome
+        paired = replace(observer, find_sound=of_message)
+        announced = (await paired.observe(replace(segment, audio=address))).outcome
+        without_address = (await paired.observe(segment)).outcome
     assert isinstance(outcome, QualityEvent), outcome
     assert isinstance(announced, QualityEvent)
-    assert isinstance(untold, QualityEvent)
+    assert isinstance(without_address, QualityEvent)
     assert announced.audio is not None
     assert outcome.audio is not None
     # a message does not tell what the playlists say about the times of both
     assert announced.audio.offset_seconds == pytest.approx(0, abs=0.1)
     offsets = {"offset_seconds": 0.0, "end_offset_seconds": 0.0}
     assert replace(announced.audio, **offsets) == replace(outcome.audio, **offsets)
-    assert (untold.audio, untold.unmeasured_audio) == (None, "no_audio")
+    assert (without_address.audio, without_address.unmeasured_audio) == (None, "no_audio")
     assert outcome.audio is not None, outcome.unmeasured_audio
     assert outcome.audio.codec == "aac"
     assert outcome.audio.duration_seconds == pytest.approx(2, abs=0.1)

@@ -49,7 +49,7 @@ def test_decisions_are_stored_with_the_end_of_their_delivery(history_location: H
 def test_the_last_change_of_a_dry_run_hides_no_real_one(
     history_location: HistoryLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both are told and kept; of too many streams, those of the newest changes are told."""
+    """Both are listed and kept; of too many streams, those of the newest changes are listed."""
     _, switch, _, back, *_ = records()
     dry = replace(back, delivery="dry_run")
     with open_history(history_location, "write") as history:

@@ -22,7 +22,7 @@ _SAME_FAULT = timedelta(minutes=15)
 """Drops of one stream that begin no later than so long after the first one are one fault."""
 
 _LARGER_DROP = 2.0
-"""A drop that is so many times as large as that of the first alert is told for itself."""
+"""A drop that is so many times as large as that of the first alert is sent for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class Inhibitor:
             return replace(state, uninhibited_since=at)
         if abs(at - state.uninhibited_since) < _unmute_seconds(state):
             return state
-        # Of several that one alert muted, the first that is told mutes the others.
+        # Of several that one alert muted, the first that is sent mutes the others.
         same_fault = (
             other for other in self._told(alert.stream_id, state.series.scorer) if _is_same_fault(other, alert)
         )
@@ -129,6 +129,6 @@ def _drop_points(alert: Alert) -> float:
 
 
 def _unmute_seconds(state: RegressionState) -> float:
-    """The time that the average of an open alert has to recover before the alert is told: its length, at the least."""
+    """The time that the average of an open alert has to recover before the alert is sent: its length, at the least."""
     chart = state.chart or EMPTY_CHART
     return max(SPANS[int(chart.recovery.average_index)] * chart.blocks.segment_seconds, UNMUTE_SECONDS)
