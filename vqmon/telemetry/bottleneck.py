@@ -34,12 +34,13 @@ class Bottleneck:
     def record_stage(self, stage: str, seconds: float) -> None:
         """A segment was so long in a stage of its observation, or in being written to the history."""
         self._busy.append((self._monotonic(), _STAGES.get(stage, stage), seconds))
+        # here too: nobody asks for the stage while vqmon keeps up
+        self._forget_old()
 
     @property
     def stage(self) -> str:
         """Fetch, decode, score or history."""
-        while self._busy and self._busy[0][0] < self._monotonic() - _WINDOW_SECONDS:
-            self._busy.popleft()
+        self._forget_old()
         seconds: Counter[str] = Counter()
         for _, stage, busy_seconds in self._busy:
             seconds[stage] += busy_seconds  # type: ignore[assignment]
@@ -49,9 +50,15 @@ class Bottleneck:
 
     def describe(self, consequence: str) -> str:
         """What is short, what comes of it, and what to do, for people."""
-        return f"vqmon cannot keep up, {self.stage} is short; {consequence}; {_REMEDIES[self.stage]}"
+        short = self.stage
+        return f"vqmon cannot keep up, {short} is short; {consequence}; {_REMEDIES[short]}"
 
     def report(self, meters: Meters, *, is_overloaded: bool) -> None:
         """Set the gauge of each stage."""
-        series = [(float(is_overloaded and stage == self.stage), {"short": stage}) for stage in _REMEDIES]
-        meters.replace("vqmon.overloaded", series)
+        short = self.stage if is_overloaded else ""
+        meters.replace("vqmon.overloaded", [(float(stage == short), {"short": stage}) for stage in _REMEDIES])
+
+    def _forget_old(self) -> None:
+        oldest = self._monotonic() - _WINDOW_SECONDS
+        while self._busy and self._busy[0][0] < oldest:
+            self._busy.popleft()
