@@ -95,9 +95,7 @@ async def store_pair_pictures(
     review_pairs = (pair for answer in comparison.answers for pair in answer.pairs_with_role("review"))
     with_clip = set(_event_ids(review_pairs)) if settings.experiments.clip_bytes else set()
     media_of_arms, lacking_clip = open_segment_media(settings), with_clip - reviews.event_ids_with_clips()
-    new_ids = [
-        id for id in event_ids if id not in stored or (id in lacking_clip and media_of_arms.read(id) is not None)
-    ]
+    new_ids = [id for id in event_ids if id not in stored or (id in lacking_clip and id in media_of_arms)]
     events = [outcome for outcome in map(history.queries.outcome, new_ids) if isinstance(outcome, QualityEvent)]
     ids_in_history = {event.id for event in events}
     totals = StoredPictures(already_stored=len(event_ids) - len(new_ids))

@@ -17,6 +17,7 @@ def test_the_oldest_media_make_room(tmp_path: Path) -> None:
         media.store(event_id, bytes([number]) * 100)
         os.utime(tmp_path / "media" / f"{event_id}.media", (number, number))
     assert [media.read(event_id) for event_id in IDS[:3]] == [None, b"\1" * 100, b"\2" * 100]
+    assert [event_id in media for event_id in IDS[:3]] == [False, True, True]
     media.store(IDS[3], b"larger than all" * 100)
     assert media.read(IDS[3]) is None
     assert len(list((tmp_path / "media").iterdir())) == 2

@@ -38,6 +38,10 @@ class SegmentMedia:
                 incomplete.unlink()
             raise StoreError(f"{self.folder}: media of experiments cannot be stored: {error.strerror}") from error
 
+    def __contains__(self, event_id: str) -> bool:
+        """Whether the media of a segment are stored now."""
+        return self._file(event_id).is_file()
+
     def read(self, event_id: str) -> bytes | None:
         """The media of a segment; None when they are not, or no longer, stored."""
         try:
