@@ -113,6 +113,7 @@ def open_web_server(
             root_path=web.root_path,
             allowed_hosts=_host_names(host, web.allowed_hosts),
             experiment_results=analyses,
+            input_rules=[hook.rule(name) for name, hook in settings.inputs.hooks.items()],
             reviews=reviews,
             allows_votes=web.allow_votes,
             announce=announce,

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import uvicorn
 
-from tests.web import experiment_results, seed
+from tests.web import experiment_results, input_decisions, seed
 from tests.web.stored_history import StoredHistory, open_copy, write_history
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
@@ -50,6 +50,7 @@ async def client(history: StoredHistory, reviews: Reviews) -> AsyncIterator[http
         now=lambda: seed.NOW + timedelta(seconds=2),
         experiment_results=experiment_results.FixedResults(experiment_results.comparison(history.seeded)),
         reviews=reviews,
+        input_rules=input_decisions.RULES,
         allows_votes=True,
         poll_seconds=0.01,
     )
@@ -69,6 +70,7 @@ class Served:
             experiment_results=results
             or experiment_results.FixedResults(experiment_results.comparison(history.seeded)),
             reviews=Reviews(history.path.with_name("served.reviews")),
+            input_rules=input_decisions.RULES,
             allows_votes=True,
             poll_seconds=0.1,
             is_stopping=lambda: self._server.should_exit,

@@ -11,7 +11,7 @@ import skimage.data
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.web import experiment_results, incidents, seed
+from tests.web import experiment_results, incidents, input_decisions, seed
 from tests.web.conftest import Served
 from tests.web.stored_history import StoredHistory, open_copy, write_history
 from tests.web.test_browser import FLAGS
@@ -52,6 +52,7 @@ def with_photos(seeded: seed.Seeded) -> seed.Seeded:
 def paths(history: StoredHistory) -> dict[str, str]:
     """What is worth a picture."""
     alert = next(candidate for candidate in history.store.queries.alerts() if candidate.stream_id == "cinema-4k")
+    input_decisions.write(history)
     incident, _ = incidents.write_regression(history)
     experiment = experiment_path(experiment_results.EXPERIMENT.name)
     answer = experiment_results.comparison(history.seeded).answers[0]
@@ -62,6 +63,7 @@ def paths(history: StoredHistory) -> dict[str, str]:
         "segment": f"/segments/{alert.evidence.event_id}",
         "unscored": f"/segments/{failure.id}",
         "alerts": "/alerts",
+        "inputs": "/inputs",
         "alert": f"/alerts/{incident.id}",
         "experiments": "/experiments",
         "experiment": experiment,

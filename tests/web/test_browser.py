@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.conftest import need
 from tests.media.clips import clip, x264
-from tests.web import experiment_results, incidents, seed
+from tests.web import experiment_results, incidents, input_decisions, seed
 from tests.web.conftest import Served
 from tests.web.stored_history import StoredHistory, open_copy, write_history
 from vqmon.core.types import QualityEvent, SegmentFailure
@@ -120,8 +120,10 @@ def watched(browser: Browser, served: Served) -> Iterator[Watched]:
 def paths(history: StoredHistory) -> dict[str, str]:
     """One address of every kind."""
     outcomes = history.outcomes()
+    input_decisions.write(history)
     return {
         "fleet": "/",
+        "inputs": "/inputs",
         "stream": stream_path("sports one"),
         "unscored": stream_path("kids"),
         "segment": f"/segments/{[outcome for outcome in outcomes if isinstance(outcome, QualityEvent)][-1].id}",
@@ -196,6 +198,24 @@ def test_fleet_updates_without_reload(watched: Watched) -> None:
     watched.history.write(seed.alert(event, rule="score-floor", severity="page", began_at=begins, resolved_at=None))
     expect(page.locator("#announce")).to_have_text("Alert: lite@1 of weather 480p is below 40")
     expect(page.locator("#open-count")).to_contain_text("3")
+    assert page.evaluate("window.sameDocument")
+
+
+def test_decisions_appear_without_reload(watched: Watched) -> None:
+    """g and i open the page; a decision is there with the next verdict, and j reaches it."""
+    page = watched.open("/")
+    page.keyboard.press("g")
+    page.keyboard.press("i")
+    page.wait_for_url("**/inputs")
+    expect(page.locator("#link-state")).to_have_attribute("data-state", "live")
+    expect(page.locator(".empty")).to_contain_text("No decision was made yet")
+    page.evaluate("window.sameDocument = true")
+    input_decisions.write(watched.history)
+    watched.history.write(seed.next_event("weather", "480p", 71.2))
+    row = page.locator("tbody tr", has_text="news/hd").first
+    expect(row).to_contain_text("expired")
+    page.keyboard.press("j")
+    expect(page.locator(".row-link").first).to_be_focused()
     assert page.evaluate("window.sameDocument")
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 
-import anyio
 from starlette.applications import Starlette
 from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
@@ -19,23 +18,20 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.reactions.input_switching import InputRule
 from vqmon.errors import StoreError
 from vqmon.telemetry.metrics import Meters
 from vqmon.web.api import downloads, openapi
 from vqmon.web.api.downloads import CACHE_FOREVER
 from vqmon.web.api.live_events import Listeners, live_events
 from vqmon.web.model.fleet_state import FleetState
-from vqmon.web.pages import alerts, compare, deploys, experiments, fleet, frame_pairs, review, segment, stream
+from vqmon.web.pages import alerts, compare, deploys, experiments, fleet, frame_pairs, inputs, review, segment, stream
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
 from vqmon.web.serving.access import PUBLIC_PATHS, Access, SignIn
-from vqmon.web.serving.fairness import ClientTurns
 from vqmon.web.serving.measurement import Measurement, Probes
 from vqmon.web.serving.proxies import ProxyHeaders, TrustedProxies
 from vqmon.web.serving.root_path import RootPath
 from vqmon.web.site import STATIC, Site, open_templates, threaded_endpoint
-
-_MAX_HISTORY_THREADS = 4
-"""How many requests query the history at the same time."""
 
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 """Host names that are always accepted."""
@@ -70,6 +66,7 @@ def create_app(
     root_path: str = "",
     allowed_hosts: Sequence[str] = (),
     experiment_results: ExperimentResults | None = None,
+    input_rules: Sequence[InputRule] = (),
     reviews: ReviewStore | None = None,
     allows_votes: bool = False,
     announce: Callable[[DeployMarker], object] | None = None,
@@ -87,6 +84,7 @@ def create_app(
     With a `root_path` such as `/vqmon` all links are below it.
     With `sign_in` only users whom one of the `proxies` has signed in are answered.
     As many pages receive live events at a time as `listeners` allows, by default 100, and 20 of one address.
+    The page of inputs is linked when there are `input_rules`.
     A server waits for open responses before it exits, and a stream of live events has no end of its own: it ends when
     `is_stopping` returns True.
     """
@@ -104,6 +102,7 @@ def create_app(
         history=history,
         fleet=FleetState(history, now=now),
         experiment_results=experiment_results or NoExperiments(),
+        input_rules=tuple(input_rules),
         reviews=reviews or NoReviews(),
         allows_votes=allows_votes and reviews is not None,
         announce=announce,
@@ -113,8 +112,6 @@ def create_app(
         root_path=root_path,
         poll_seconds=poll_seconds,
         is_stopping=is_stopping,
-        thread_limiter=anyio.CapacityLimiter(_MAX_HISTORY_THREADS),
-        client_turns=ClientTurns(per_client=_MAX_HISTORY_THREADS // 2),
     )
     return app
 
@@ -143,6 +140,7 @@ def _routes(probes: Probes) -> list[Route | Mount]:
         "/alerts/count": alerts.open_alert_count,
         "/alerts/{alert_id}": alerts.alert_page,
         "/alerts/{alert_id}/frames/{number:count}.jpg": downloads.evidence_jpeg,
+        "/inputs": inputs.inputs_page,
         "/compare": compare.compare_page,
         "/pairs/{pair_id}": frame_pairs.frame_pair_page,
         "/pairs/{pair_id}/{side}/{number:count}.jpg": frame_pairs.frame_pair_picture,

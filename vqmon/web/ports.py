@@ -71,6 +71,10 @@ class HistoryReader(Protocol):
         """The newest decisions about inputs, newest first, of one stream or of all."""
         ...
 
+    def last_input_changes(self) -> Sequence[DecisionRecord]:
+        """The newest switch or return of each hook and stream, oldest first; that of dry runs beside the real one."""
+        ...
+
     def alert(self, alert_id: str) -> Alert | None: ...
 
     def markers(self, *, limit: int) -> Sequence[DeployMarker]:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.reactions.input_switching import InputRule
 from vqmon.core.scores import score_band
 from vqmon.telemetry.metrics import Meters
 from vqmon.web.charts.svg import format_number, format_signed
@@ -31,6 +32,12 @@ STATIC = Path(__file__).parent / "static"
 _NAVIGATION = (("/", "Fleet"), ("/alerts", "Alerts"), ("/experiments", "Experiments"), ("/compare", "Compare"))
 """Path and label of the pages that the header of every page links to."""
 
+_INPUTS = ("/inputs", "Inputs")
+"""The same of the page that is linked where there are hooks."""
+
+_MAX_HISTORY_THREADS = 4
+"""How many requests query the history at the same time."""
+
 _Result = TypeVar("_Result")
 
 
@@ -42,6 +49,8 @@ class Site:
     # cached for all requests
     fleet: FleetState
     experiment_results: ExperimentResults
+    # of the hooks that decide about inputs
+    input_rules: Sequence[InputRule]
     reviews: ReviewStore
     # whether people may vote on the review pages; with sign-in only those who have the role
     allows_votes: bool
@@ -57,9 +66,9 @@ class Site:
     # True once the server shuts down: live event streams end then
     is_stopping: Callable[[], bool]
     # bounds the concurrent queries of the history
-    thread_limiter: anyio.CapacityLimiter
+    thread_limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_MAX_HISTORY_THREADS))
     # a client has half of these threads at most
-    client_turns: ClientTurns
+    client_turns: ClientTurns = field(default_factory=lambda: ClientTurns(per_client=_MAX_HISTORY_THREADS // 2))
 
     async def run_in_thread(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         """Run a blocking function in one of few threads."""
@@ -75,6 +84,7 @@ class Site:
             "open_alerts": len(self.fleet.open_alerts()),
             "now": self.now(),
             "root_path": self.root_path,
+            "nav": (*_NAVIGATION[:2], _INPUTS, *_NAVIGATION[2:]) if self.input_rules else _NAVIGATION,
         }
         html = self.templates.get_template(template).render(**common | context)
         return HTMLResponse(with_root_path(html, self.root_path), status)
@@ -110,7 +120,7 @@ def open_templates(title: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals.update(site=title, nav=_NAVIGATION, static=_static_file_urls().__getitem__)
+    templates.globals.update(site=title, static=_static_file_urls().__getitem__)
     templates.filters.update(
         n1=lambda value: f"{value:.1f}",
         n2=lambda value: f"{value:.2f}",

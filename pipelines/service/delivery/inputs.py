@@ -122,6 +122,8 @@ async def open_input_decider(
     A history that is not open yet tells of no earlier decision.
     """
     inputs = settings.inputs
+    if thread.is_open:
+        _end_deliveries_of_removed_hooks(inputs, thread.history)
     if not inputs.hooks:
         yield None
         return
@@ -147,6 +149,26 @@ async def open_input_decider(
                 hook.stop()
             await tasks.wait_or_cancel([f"hook {hook.name}" for hook in hooks], within_seconds=_LAST_DELIVERY_SECONDS)
             recorder.stop()
+
+
+def _end_deliveries_of_removed_hooks(inputs: InputSettings, history: History) -> None:
+    """Record that decisions of an earlier run are not delivered any more: the settings have no such hook."""
+    left = [record for record in history.decisions.waiting() if record.decision.hook not in inputs.hooks]
+    if not left:
+        return
+    ended = [
+        replace(
+            record,
+            delivery="expired",
+            error=f"inputs.hooks.{record.decision.hook} is not in the settings any more",
+            changed_at=utc_now(),
+        )
+        for record in left
+    ]
+    history.decisions.record(ended)
+    for record in ended:
+        fields = {"hook": record.decision.hook, "stream": record.decision.stream_id, "kind": record.decision.kind}
+        log.warning(**log_event("input.expired", **fields, attempts=record.attempts, error=record.error))
 
 
 def _last_decisions(inputs: InputSettings, history: History) -> Sequence[InputDecision]:

@@ -127,6 +127,10 @@ class Queries:
         """The newest decisions about inputs, newest first, of one stream or of all."""
         return self._decisions.newest(stream_id=stream_id, limit=limit)
 
+    def last_input_changes(self) -> Sequence[DecisionRecord]:
+        """The newest switch or return of each hook and stream, oldest first; that of dry runs beside the real one."""
+        return self._decisions.last_of_streams()
+
     def alert(self, alert_id: str) -> Alert | None:
         documents = self._column("SELECT document FROM alert WHERE id = ?", alert_id)
         return cloudevents.parse_alert(documents[0]) if documents else None

@@ -124,7 +124,7 @@
     row.focus();
     return row.scrollIntoView({ block: "nearest" });
   }
-  const go = { f: "/", a: "/alerts", e: "/experiments", c: "/compare" };
+  const go = { f: "/", a: "/alerts", e: "/experiments", c: "/compare", i: "/inputs" };
   let afterG = false;
   const keys = {
     j: () => moveFocus(1),

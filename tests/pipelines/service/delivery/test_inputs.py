@@ -103,6 +103,23 @@ def check_requests(receiver: Receiver) -> None:
     assert ids == [message["id"] for message in messages]
 
 
+@pytest.mark.parametrize("left_hooks", ["", '[inputs.hooks.other]\nurl = "http://127.0.0.1:9"\ndry_run = true\n'])
+async def test_what_a_removed_hook_left_waiting_ends(
+    tmp_path: Path, thread: HistoryThread, monkeypatch: pytest.MonkeyPatch, left_hooks: str
+) -> None:
+    """Its decisions are given up when the daemon starts, whether or not another hook is left."""
+    monkeypatch.setenv("MATRIX_KEY", SECRET)
+    settings = settings_of(tmp_path, url="http://127.0.0.1:9")
+    await decide(settings, thread, outcomes(70, 20, 20))
+    assert [delivery for _, delivery, _ in stored(thread)] == ["waiting"]
+    file = tmp_path / "vqmon.toml"
+    file.write_text(left_hooks, encoding="utf-8")
+    async with open_input_decider(load_settings(file), thread, meters=Meters()) as decider:
+        assert (decider is None) == (not left_hooks)
+    (record,) = thread.history.decisions.newest()
+    assert (record.delivery, record.error) == ("expired", "inputs.hooks.matrix is not in the settings any more")
+
+
 async def test_old_segments_switch_nothing(tmp_path: Path, thread: HistoryThread) -> None:
     """Those of a backfill."""
     settings = settings_of(tmp_path, url="http://127.0.0.1:9", more="dry_run = true")
