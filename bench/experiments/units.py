@@ -130,6 +130,7 @@ def print_sentinels(runs: int, rng: np.random.Generator) -> None:
     for name, draw in (
         ("an arm ends after 11 of 40 segments", arm_that_ends),
         ("an arm loses what looks bad, the other at random", losses_by_content),
+        ("the same with fewer losses, 4 % of each arm", few_losses_by_content),
         ("losses at random, 5 % of each arm", losses_at_random),
         ("all differ by .30", constant_difference),
     ):
@@ -156,6 +157,11 @@ def arm_that_ends(seed: int) -> Comparison:
 def losses_by_content(seed: int) -> Comparison:
     """Hard segments lose 5 points in v2 and are lost by it mostly; v1 loses as many at random. The truth is -0.24."""
     return _with_losses(seed, share_when_hard=0.7, share_in_control=0.12)
+
+
+def few_losses_by_content(seed: int) -> Comparison:
+    """As `losses_by_content`, with a third of the losses: their number alone blocks nothing."""
+    return _with_losses(seed, share_when_hard=0.235, share_in_control=0.04)
 
 
 def losses_at_random(seed: int) -> Comparison:

@@ -45,12 +45,13 @@ def evidence(*, p_within: float = 1.0, p_score: float = 1.0, p_difference: float
 
 
 def test_each_way_in_which_losses_depend_on_content_is_named() -> None:
-    """At p < .001; and more than a tenth of the segments is too many without any."""
+    """At p < .001; and more than a tenth of the segments, lost by one arm, is too many without any."""
     assert check_lost_content([evidence(p_within=0.002)], pairs=1000).is_good
     assert "3.0 points lower" in check_lost_content([evidence(p_within=1e-4)], pairs=1000).text
     assert "score otherwise" in check_lost_content([evidence(p_score=1e-4)], pairs=1000).text
     assert "differ otherwise" in check_lost_content([evidence(p_difference=1e-4)], pairs=1000).text
     assert check_lost_content([evidence()], pairs=180).is_good
+    assert check_lost_content([evidence(), evidence()], pairs=180).is_good
     assert not check_lost_content([evidence()], pairs=170).is_good
 
 

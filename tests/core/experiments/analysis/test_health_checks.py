@@ -14,17 +14,27 @@ from vqmon.core.experiments.analysis.health_checks import (
 
 
 @pytest.mark.parametrize(
-    ("in_arm", "in_control", "is_good"), [(0, 0, True), (2, 0, True), (3, 0, False), (50, 50, True), (60, 20, False)]
+    ("in_arm", "in_control", "is_good"),
+    [(0, 0, True), (7, 0, True), (8, 0, False), (50, 50, True), (58, 40, True), (64, 36, False), (60, 20, False)],
 )
-def test_missing_pairs_fail_when_one_arm_lacks_more_than_one_percent(
-    in_arm: int, in_control: int, is_good: bool
+def test_missing_pairs_fail_when_one_arm_lacks_more_than_chance_explains(
+    in_arm: int, in_control: int, *, is_good: bool
 ) -> None:
-    """Two of a hundred are no imbalance yet; the same loss on both sides is none at all."""
+    """p < .01 where the imbalance is more than a hundredth of all pairs; equal losses at random are no imbalance."""
     check = check_missing_pairs(
         "v2", "v1", pairs=100, missing_in_arm=in_arm, missing_in_control=in_control, pending=0, silent={}
     )
     assert check.is_good is is_good
     assert bool(check.remedy) is not is_good
+
+
+def test_a_small_imbalance_of_many_pairs_needs_more_evidence() -> None:
+    """30 of 10,000 hardly move the answer: p < .001."""
+    for in_arm, is_good in ((52, True), (60, False)):
+        check = check_missing_pairs(
+            "v2", "v1", pairs=10_000, missing_in_arm=in_arm, missing_in_control=25, pending=0, silent={}
+        )
+        assert check.is_good is is_good, check.text
 
 
 @pytest.mark.parametrize(("pending", "is_good"), [(0, True), (100, True), (101, False)])

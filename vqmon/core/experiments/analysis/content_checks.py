@@ -12,7 +12,7 @@ from vqmon.plurals import plural
 
 _LOSS_ALPHA = 0.001
 _MAX_LOST_SHARE = 0.10
-"""With more losses than this, they could decide whatever they depend on."""
+"""With more losses than this in one arm, they could decide whatever they depend on."""
 
 _REPEATED_SHARE = 0.05
 _RULING_SHARE = 0.5
@@ -21,9 +21,9 @@ _LONG_SESSIONS_SHARE = 0.2
 
 
 def check_lost_content(evidence: Sequence[LossEvidence], *, pairs: int) -> HealthCheck:
-    """Whether the segments that one arm lost are like those that were compared, and few."""
+    """Whether the segments that each arm lost are like those that were compared, and few."""
     lost = sum(loss.lost for loss in evidence)
-    share = lost / max(1, pairs + lost)
+    segments = max(1, pairs + lost)
     problems = []
     for loss in evidence:
         side = f"{abs(loss.points_higher):.1f} points {'higher' if loss.points_higher > 0 else 'lower'}"
@@ -34,13 +34,16 @@ def check_lost_content(evidence: Sequence[LossEvidence], *, pairs: int) -> Healt
         ):
             if p < _LOSS_ALPHA:
                 problems.append(f"the segments that {loss.arm} lost {words} (p {p:.2g})")
-    if share > _MAX_LOST_SHARE:
-        problems.append(f"{share:.0%} of the segments have a score in one arm only: their loss could decide the answer")
+        if loss.lost > _MAX_LOST_SHARE * segments:
+            problems.append(
+                f"{loss.arm} lost {loss.lost / segments:.1%} of the segments, which could decide the answer"
+            )
+    few = f"{lost / segments:.1%} of the segments have a score in one arm only, whatever their content"
     return HealthCheck(
         name="lost content",
         is_good=not problems,
         weight="blocks",
-        text="; ".join(problems) or f"{share:.1%} of the segments have a score in one arm only, whatever their content",
+        text="; ".join(problems) or few,
         remedy="repair the losses, or leave the contents that cause them out of both arms" if problems else "",
         p=min((min(loss.p_within, loss.p_score, loss.p_difference) for loss in evidence), default=None),
     )

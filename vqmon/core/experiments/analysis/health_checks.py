@@ -12,9 +12,9 @@ from vqmon.core.experiments.stats.nonparametric import Floats
 from vqmon.plurals import plural
 
 _MISSING_ALPHA = 0.001
-_MISSING_SHARE = 0.01
-_MIN_MISSING_IMBALANCE = 3
-"""One or two missing pairs of a small experiment are no imbalance."""
+_LARGE_MISSING_SHARE = 0.01
+_LARGE_MISSING_ALPHA = 0.01
+"""An imbalance of more than `_LARGE_MISSING_SHARE` of all pairs needs less evidence, as it can move the answer."""
 
 _DUPLICATE_SHARE = 0.01
 _MIXED_BLOCK_SHARE = 0.05
@@ -38,8 +38,9 @@ def check_missing_pairs(
     pending: int,
     silent: Mapping[str, int],
 ) -> HealthCheck:
-    """Whether one arm lacks scores more often than the other: at most 1 % of all pairs, and not significantly.
+    """Whether one arm lacks scores more often than the other beyond chance; equal losses at random are balanced.
 
+    Unbalanced is p < .001, or p < .01 when the difference is more than 1 % of all pairs.
     `silent` are arms that have ended while the other goes on, with the segments that wait for them; these are missing.
     More segments that wait (`pending`) than pairs fail too: of an arm that is scored later, or not at all, little is
     compared.
@@ -47,7 +48,7 @@ def check_missing_pairs(
     p = sign_test_p(missing_in_arm, missing_in_control)
     imbalance = abs(missing_in_arm - missing_in_control)
     share = imbalance / max(1, pairs + missing_in_arm + missing_in_control)
-    is_balanced = p >= _MISSING_ALPHA and (share <= _MISSING_SHARE or imbalance < _MIN_MISSING_IMBALANCE)
+    is_balanced = p >= (_LARGE_MISSING_ALPHA if share > _LARGE_MISSING_SHARE else _MISSING_ALPHA)
     is_behind = pending > pairs > 0
     is_good = is_balanced and not silent and not is_behind
     text = (
