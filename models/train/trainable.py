@@ -51,6 +51,18 @@ class SpatialScorer(nn.Module):
         return self.regression(self.scale(_mean_std_pool(maps)))
 
 
+class StatisticsScorer(nn.Module):
+    """Tile statistics (n, 238) -> scores (n): the network that a few hundred pictures are enough for."""
+
+    def __init__(self, config: ScorerNetworkConfig) -> None:
+        super().__init__()
+        self.scale = _ClampedBatchNorm(extractors.STATISTICS_WIDTH)
+        self.regression = _build_regression(config, {"statistics": extractors.STATISTICS_WIDTH})
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        return self.regression(self.scale(statistics))
+
+
 class LeanSrVqaScorer(nn.Module):
     """SR-VQA's regression over the trunk's maps (n, 1152, 12, 12), tile statistics (n, 238) and fragment features
     (n, 192) -> scores (n)."""
@@ -116,6 +128,7 @@ TRAINABLE_SCORERS: Mapping[str, TrainableScorer] = MappingProxyType(
             build_network=lambda _: extractors.FragmentNetwork(), features=lambda _: (extract.FRAGMENTS,)
         ),
         "spatial": TrainableScorer(build_network=SpatialScorer, features=lambda _: (extract.TRUNK_MAPS,)),
+        "statistics": TrainableScorer(build_network=StatisticsScorer, features=lambda _: (extract.TILE_STATISTICS,)),
         "lean_sr_vqa": TrainableScorer(
             build_network=LeanSrVqaScorer,
             features=lambda _: (extract.TRUNK_MAPS, extract.TILE_STATISTICS, extract.FRAGMENT_FEATURES),

@@ -1,5 +1,6 @@
 """A scorer that the daemon serves teaches a small one, from a folder of pictures to a bundle in one command."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,10 +8,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import numpy as np  # noqa: E402
 import skimage.data  # noqa: E402
 from PIL import Image, ImageFilter  # noqa: E402
 
 from models.__main__ import main  # noqa: E402
+from models.commands.distil import ask_teacher  # noqa: E402
+from models.data.csv_scores import ScoredRow, read_scored_rows  # noqa: E402
+from models.train.checkpoint import read_frozen_networks  # noqa: E402
+from models.train.features.extract import extract_features  # noqa: E402
+from models.train.losses import spearman  # noqa: E402
+from models.train.scores import predict  # noqa: E402
+from models.train.trainable import TRAINABLE_SCORERS, ScorerNetworkConfig  # noqa: E402
 from vqmon.scoring.manifests.composite_scorer import load_composite_spec  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
@@ -55,6 +64,65 @@ def test_a_large_scorer_teaches_a_small_one(tmp_path: Path, capsys: pytest.Captu
     card = capsys.readouterr().out
     assert "| SRCC on rows kept apart | " in card
     assert json.loads((tmp_path / "pupil@1.json").read_text())["name"] == "pupil"
+
+
+def write_ladders(folder: Path, photos: tuple[str, ...]) -> None:
+    """Two crops of each photo at six degrees of blur, and five of noise and of JPEG compression."""
+    folder.mkdir()
+    for name in photos:
+        photo = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+        for number, left in enumerate((0, photo.width - 300)):
+            crop = photo.crop((left, 0, left + 300, 260))
+            noise = np.random.default_rng(number).normal(0, 6, (260, 300, 3))
+            for degree in range(6):
+                pictures = {"blur": crop.filter(ImageFilter.GaussianBlur(0.7 * degree))}
+                if degree:
+                    pictures["noise"] = Image.fromarray(
+                        (np.asarray(crop) + degree * noise).clip(0, 255).astype(np.uint8)
+                    )
+                    compressed = io.BytesIO()
+                    crop.save(compressed, "JPEG", quality=(80, 45, 25, 12, 5)[degree - 1])
+                    pictures["compression"] = Image.open(compressed)
+                for kind, picture in pictures.items():
+                    picture.save(folder / f"{name}-{number}-{kind}-{degree}.png")
+
+
+def scores_by_name(scorer: str, clips: Path, folder: Path) -> dict[str, float]:
+    """As `vqmon score` gives them."""
+    return {row.path.name: row.score for row in read_scored_rows(ask_teacher(scorer, clips, folder=folder).csv)}
+
+
+def untrained_scores(rows: list[ScoredRow], cache: Path, *, seed: int) -> torch.Tensor:
+    """Of a pupil whose weights are drawn."""
+    pupil, config = TRAINABLE_SCORERS["statistics"], ScorerNetworkConfig()
+    inputs, _ = extract_features(
+        pupil.features(config), rows, frozen_networks=read_frozen_networks({}), cache_folder=cache
+    )
+    torch.manual_seed(seed)
+    return predict(pupil.build_network(config), inputs, np.arange(len(rows)))
+
+
+def test_a_pupil_follows_its_teacher_on_content_that_it_has_not_seen(tmp_path: Path) -> None:
+    """Two photos are taught, a third is not; the pupil is served, and untrained pupils do not rank as it does."""
+    write_ladders(tmp_path / "taught", ("astronaut", "coffee"))
+    write_ladders(tmp_path / "unseen", ("chelsea",))
+    changes = ("steps=150", "warm_up=10", "validate_every=50", "share=0.8")
+    main(
+        [
+            "train", "statistics", "--folder", str(tmp_path / "run"), "--built", str(tmp_path), "--threads", "1",
+            "--teacher", "lite_fast", "--clips", str(tmp_path / "taught"), "--name", "pupil",
+            *(word for change in changes for word in ("--set", change)),
+        ]
+    )  # fmt: skip
+    teacher = scores_by_name("lite_fast", tmp_path / "unseen", tmp_path / "teacher")
+    pupil = scores_by_name(str(tmp_path / "pupil@1.json"), tmp_path / "unseen", tmp_path / "pupil")
+    rows = read_scored_rows(tmp_path / "teacher" / "teacher.csv")
+    expected = torch.tensor([row.score for row in rows])
+    trained = spearman(torch.tensor([pupil[row.path.name] for row in rows]), expected)
+    untrained = [spearman(untrained_scores(rows, tmp_path / "cache", seed=seed), expected) for seed in range(5)]
+    assert len(teacher) == 32
+    assert trained > 0.8
+    assert max(untrained) < trained - 0.2
 
 
 @pytest.mark.parametrize(
