@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol, runtime_checkable
 
 from pipelines.daemon.live_queue import LiveQueue
-from pipelines.observe.playlists.partial_verdicts import PartialObserver, PartialVerdict
+from pipelines.observe.playlists.partial_verdicts import FetchedParts, PartialObserver, PartialVerdict
 from vqmon.flow import Slots
 from vqmon.media.sources.follower import OpenSegment
 from vqmon.telemetry.logs import log_event
@@ -55,12 +55,13 @@ async def watch_open_segments(
     """Look at what there is of each segment, newest first, until the source ends; whole segments go first."""
     if not isinstance(source, OpenSegmentSource):
         return
+    fetched: FetchedParts = {}
     async for opened in source.open_segments():
         if queue.count:
             continue
         await running.acquire()
         try:
-            verdict = await observer.observe(opened)
+            verdict = await observer.observe(opened, fetched)
         finally:
             running.release()
         on_partial(verdict)

@@ -16,6 +16,9 @@ from vqmon.media.sources.follower import OpenSegment
 DecodePictures = Callable[[bytes, tuple[View, ...], float], Coroutine[None, None, DecodedSegment]]
 """Decodes the views of media, sampled at a rate in frames per second."""
 
+FetchedParts = dict[str, bytes]
+"""The parts of a rendition's newest segment that were fetched, by key and initialization section."""
+
 _UNKNOWN_PART_SECONDS = 0.5
 
 
@@ -61,11 +64,12 @@ class PartialObserver:
     ) -> None:
         self._fetch, self._fetch_growing = fetch, fetch_growing
         self._decode, self._scorer, self._now = decode, scorer, now
-        # by rendition: the parts of its newest segment that were fetched
-        self._parts: dict[str, dict[str, bytes]] = {}
 
-    async def observe(self, opened: OpenSegment) -> PartialVerdict:
-        """The verdict on the pictures that are there; no error but those of programming is raised."""
+    async def observe(self, opened: OpenSegment, fetched: FetchedParts) -> PartialVerdict:
+        """The verdict on the pictures that are there; no error but those of programming is raised.
+
+        `fetched` is updated to the parts of this segment.
+        """
         seconds = sum(part.duration_seconds for part in opened.parts)
         verdict = PartialVerdict(
             rendition=opened.rendition,
@@ -78,7 +82,7 @@ class PartialObserver:
         )
         try:
             with unexpected_as(ScoreError, opened.parts[0]):
-                media = await (self._growing(opened.parts[0]) if opened.is_growing else self._joined(opened))
+                media = await (self._growing(opened.parts[0]) if opened.is_growing else self._joined(opened, fetched))
                 rate = 1 / (opened.part_seconds or _UNKNOWN_PART_SECONDS)
                 decoded = await self._decode(media, self._scorer.views, rate)
                 score = await self._scorer.score(decoded)
@@ -93,17 +97,17 @@ class PartialObserver:
             signals={name: summarize_signal(values) for name, values in decoded.signals.items()},
         )
 
-    async def _joined(self, opened: OpenSegment) -> bytes:
+    async def _joined(self, opened: OpenSegment, fetched: FetchedParts) -> bytes:
         """The initialization section and the parts; each part is fetched once."""
-        known = self._parts.get(opened.rendition.key, {})
-        parts: dict[str, bytes] = {}
-        for number, part in enumerate(opened.parts):
-            # only the first one is preceded by its initialization section
-            wanted = part if number == 0 else replace(part, init_url=None)
-            key = f"{wanted.key} {wanted.init_url}"
-            parts[key] = known[key] if key in known else await self._fetch(wanted)
-        self._parts[opened.rendition.key] = parts
-        return b"".join(parts.values())
+        # only the first part is preceded by its initialization section
+        parts = [part if number == 0 else replace(part, init_url=None) for number, part in enumerate(opened.parts)]
+        wanted = {f"{part.key} {part.init_url}": part for part in parts}
+        for key in fetched.keys() - wanted.keys():
+            del fetched[key]
+        for key, part in wanted.items():
+            if key not in fetched:
+                fetched[key] = await self._fetch(part)
+        return b"".join(fetched[key] for key in wanted)
 
     async def _growing(self, segment: Segment) -> bytes:
         """What is there of a segment, up to the end of its last complete chunk."""

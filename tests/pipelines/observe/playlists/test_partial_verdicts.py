@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.daemon.live_queue import LiveQueue
 from pipelines.daemon.partial_verdicts import counting_partials, watch_open_segments
-from pipelines.observe.playlists.partial_verdicts import PartialObserver, PartialVerdict
+from pipelines.observe.playlists.partial_verdicts import FetchedParts, PartialObserver, PartialVerdict
 from tests.media.clips import MOTION, ffmpeg, x264
 from tests.pipelines.daemon.test_live_queue import Watching
 from vqmon.core.types import DecodedSegment, Segment, View
@@ -82,14 +82,16 @@ async def test_the_pictures_that_are_there_are_scored() -> None:
     """Those of every part, also without a key picture; chunks of DASH up to the last complete one."""
     packager = Packager()
     async with DecoderPool(1) as pool:
-        partial = observer(packager, pool)
-        verdicts = [await partial.observe(opened(count)) for count in (1, 2, 3)]
-        lost = await partial.observe(replace(opened(1), parts=(replace(opened(1).parts[0], url="away"),)))
+        partial, fetched = observer(packager, pool), FetchedParts()
+        verdicts = [await partial.observe(opened(count), fetched) for count in (1, 2, 3)]
+        assert len(fetched) == 3
+        lost = await partial.observe(replace(opened(1), parts=(replace(opened(1).parts[0], url="away"),)), fetched)
         packager.made_bytes = len(packager.init) + sum(map(len, packager.parts[:2])) + 100
-        growing = await partial.observe(opened(1, is_growing=True))
+        growing = await partial.observe(opened(1, is_growing=True), fetched)
         packager.made_bytes = len(packager.init) + 20
-        nothing = await partial.observe(opened(1, is_growing=True))
+        nothing = await partial.observe(opened(1, is_growing=True), fetched)
     assert packager.fetched == ["0", "1", "2", "away"]
+    assert not fetched, "parts of a segment that is no longer made"
     assert [verdict.to_seconds for verdict in verdicts] == pytest.approx([0.4, 0.8, 1.2])
     assert [len(verdict.score.frame_values) for verdict in verdicts if verdict.score] == [1, 2, 3]
     assert verdicts[2].delay_seconds == pytest.approx(20 - 16 - 1.2)
@@ -115,7 +117,7 @@ async def test_whole_segments_go_first(caplog: pytest.LogCaptureFixture) -> None
     seen: list[PartialVerdict] = []
 
     class Observer:
-        async def observe(self, segment: OpenSegment) -> PartialVerdict:
+        async def observe(self, segment: OpenSegment, fetched: FetchedParts) -> PartialVerdict:
             return PartialVerdict(
                 rendition=segment.rendition, sequence=4, starts_at=segment.starts_at, from_seconds=0.0,
                 to_seconds=len(segment.parts) * PART_SECONDS, observed_at=segment.starts_at, signals={},
