@@ -1,6 +1,7 @@
 """The life of every long-running command: opening, readiness, stopping on signals, and counting what it publishes."""
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -12,12 +13,13 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import get_args
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.service.objective import Objective
 from vqmon.core.alerts.media_timeline import NOT_JUDGED
-from vqmon.core.types import Alert, Outcome, QualityEvent
+from vqmon.core.types import Alert, Outcome, QualityEvent, Severity
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import DaemonSettings
 from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
@@ -113,6 +115,9 @@ def counting_callback(service: Service, on_publish: OnPublish | None, settings: 
     selection = StreamSelection(**settings.metrics.model_dump())
     streams = StreamMetrics(meters, selection, monotonic=time.monotonic)
     level = logging.WARNING if on_publish is None else logging.DEBUG
+    for state, severity in itertools.product(("open", "resolved"), get_args(Severity)):
+        # Prometheus sees the first one as an increase only if there was a zero before it
+        meters.count("vqmon.alert.transition", 0, state=state, severity=severity)
 
     def count(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
         if outcomes:

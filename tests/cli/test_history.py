@@ -111,3 +111,26 @@ def test_back_up_check_and_salvage_a_file(tmp_path: Path) -> None:
     address = "postgresql://vqmon@db/quality"
     output = run_vqmon(settings, "history", "backup", str(tmp_path / "a.dump"), "--history", address, status=2)
     assert f"pg_dump --format=custom --schema=vqmon --file={tmp_path / 'a.dump'} {address}" in output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "missing/out.csv"],
+        ["export", "missing/parts", "--by", "day"],
+        ["files", "missing.txt/folder"],
+        ["init", "https://origin.example/live.m3u8", "--output", "missing.txt/vqmon.toml", "--offline"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_file_that_cannot_be_written_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Exit code 2 and its name; 4 is about the history alone."""
+    monkeypatch.chdir(tmp_path)
+    Path("missing.txt").write_text("a file", encoding="utf-8")
+    with open_history(Path("vqmon.db"), "write") as history:
+        history.publish([factories.event()])
+    run = CliRunner().invoke(main, command)
+    assert run.exit_code == 2, run.output
+    assert "missing" in run.output

@@ -1,5 +1,6 @@
 """Settings from a file and the environment: what is refused, and with which message."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,28 @@ def test_all_wrong_keys_are_named_at_once(tmp_path: Path) -> None:
         "unknown setting 'decode.workerz'",
         "decode.fps",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[web]\nallow_votes = "true"', "web.allow_votes"),
+        ("[fetch]\nallow_http = 1", "fetch.allow_http"),
+        ('[inputs.hooks.matrix]\nurl = "https://h/"\ndry_run = "yes"', "inputs.hooks.matrix.dry_run"),
+    ],
+)
+def test_a_boolean_in_the_file_is_true_or_false(tmp_path: Path, text: str, key: str) -> None:
+    """In a section and in a table by name; nothing that only resembles one is guessed."""
+    file = tmp_path / "vqmon.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=rf"{re.escape(str(file))}: {key}: must be true or false, got "):
+        load_settings(file)
+
+
+def test_a_boolean_in_the_environment_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable cannot hold anything else."""
+    monkeypatch.setenv("VQMON_WEB__ALLOW_VOTES", "true")
+    assert load_settings().web.allow_votes
 
 
 @pytest.mark.parametrize("name", ["VQMON_FETCH__ALLOWED_HOSTS", "VQMON_WEB__AUTH__VOTERS"])

@@ -85,5 +85,10 @@ def models(arguments: tuple[str, ...]) -> None:
         # By its name, since nothing that the daemon runs imports it: it brings torch.
         command = importlib.import_module("models.__main__")
     except ModuleNotFoundError as error:
+        if not arguments or {"--help", "-h"} & set(arguments):
+            # the full list of names and options is that of what is not installed
+            click.echo(click.get_current_context().get_help())
+            click.echo(f"\nEvery name and option is listed once {error.name} is there: pip install 'vqmon[models]'")
+            return
         raise SettingsError(f"`vqmon models` needs {error.name}: pip install 'vqmon[models]'") from error
     command.main(arguments, program="vqmon models")

@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -121,6 +121,7 @@ def load_settings(path: Path | None = None) -> Settings:
     tree = _read_toml(file) if file else {}
     keys = sorted(setting_keys())
     problems = [*_unknown_keys(_leaves(tree), keys, str(file)), *_unknown_variables(keys)]
+    problems += _take_out_other_than_booleans(tree, Settings, f"{file}: ")
     if any(problem.startswith("environment: ") for problem in problems):
         # the settings would be refused for it once more, as if the file held it
         raise SettingsError("\n".join(problems))
@@ -197,6 +198,29 @@ def _known(tree: dict[str, Any], keys: list[str], prefix: str = "") -> dict[str,
         elif isinstance(value, dict) and any(other.startswith(f"{key}.") for other in keys):
             known[name] = _known(value, keys, f"{key}.")
     return known
+
+
+def _take_out_other_than_booleans(tree: dict[str, Any], section: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Remove texts and numbers where a boolean must be, and name them; a variable can only hold text, a file cannot."""
+    for name, value in list(tree.items()):
+        field = section.model_fields.get(name)
+        if field is None:
+            continue
+        if field.annotation is bool and not isinstance(value, bool):
+            del tree[name]
+            yield f"{prefix}{name}: must be true or false, got {value!r}"
+        elif isinstance(value, dict) and (inner := _section_of(field)) is not None:
+            # a table of the section, or tables of it by name
+            tables = {"": value} if inner is field.annotation else value
+            for key, table in tables.items():
+                if isinstance(table, dict):
+                    yield from _take_out_other_than_booleans(table, inner, f"{prefix}{name}.{f'{key}.' if key else ''}")
+
+
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a setting holds, or that it holds by name."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _unknown_variables(keys: list[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from tests import factories
 from tests.factories import START
 from vqmon.core.types import Outcome, Rendition
-from vqmon.errors import SettingsError, StoreError
+from vqmon.errors import SettingsError
 from vqmon.transport.export.partitioned import ExportSummary, export_partitions
 from vqmon.transport.export.tables import COLUMNS
 from vqmon.transport.history.backends.location import HistoryLocation
@@ -102,9 +102,9 @@ def test_days_and_what_is_wrong_with_a_folder(history: History, tmp_path: Path) 
         export_partitions(history, folder, now=START + timedelta(days=2))
     (folder / "date=2026-11-20" / "outcomes.parquet").write_bytes(b"no parquet")
     history.publish([factories.event(sequence=10, at_seconds=10.0)])
-    with pytest.raises(StoreError, match="not a Parquet file"):
+    with pytest.raises(SettingsError, match="not a Parquet file"):
         export_partitions(history, folder, period="day", now=START + timedelta(days=2))
-    with pytest.raises(StoreError, match="does not exist"):
+    with pytest.raises(SettingsError, match="does not exist"):
         export_partitions(history, tmp_path / "none" / "lake", now=START)
 
 

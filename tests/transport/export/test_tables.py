@@ -127,7 +127,7 @@ def test_a_format_or_folder_that_is_none_is_refused(history: History, tmp_path: 
     with pytest.raises(SettingsError, match="--format"):
         export_outcomes(history.documents, tmp_path / "out.xls")
     assert export_outcomes(history.documents, tmp_path / "out.xls", file_format="csv") == len(OUTCOMES)
-    with pytest.raises(StoreError, match="No such file"):
+    with pytest.raises(SettingsError, match="No such file"):
         export_outcomes(history.documents, tmp_path / "none" / "out.csv")
 
 

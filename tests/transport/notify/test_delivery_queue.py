@@ -175,6 +175,17 @@ async def test_a_receiver_that_is_down_is_retried_with_backoff_and_then_gets_eve
     assert harness.metric("vqmon.notify.waiting") == 0
 
 
+async def test_a_receiver_that_asks_for_no_delay_is_not_flooded() -> None:
+    """`Retry-After: 0` shortens no delay: 1, 2, 4 s as without it."""
+    harness = Harness("alertmanager")
+    harness.add(ALERT)
+    harness.manager.fault = DeliveryError("busy", "status 503", retry_after_seconds=0.0)
+    for seconds in (0, 0.5, 1, 1.5, 2.5, 3):
+        harness.seconds = seconds
+        await harness.deliver()
+    assert harness.metric("vqmon.notify.failed") == 3
+
+
 async def test_a_webhook_gets_the_opening_before_the_resolution_even_when_both_are_late() -> None:
     """The end never comes before the beginning, and nothing comes twice."""
     harness = Harness("webhook")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vqmon.core.types import Outcome
-from vqmon.errors import SettingsError, StoreError
+from vqmon.errors import SettingsError
 from vqmon.transport.export.tables import atomic_writer, parquet_module, parquet_schema, table_rows, write_parquet_rows
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.history import History
@@ -51,7 +51,7 @@ def export_partitions(
     run leaves whole files, and the next run completes it.
     """
     if not folder.parent.is_dir():
-        raise StoreError(f"{folder.parent}: the folder does not exist; create it or name another")
+        raise SettingsError(f"{folder.parent}: the folder does not exist; create it or name another")
     folder.mkdir(exist_ok=True)
     identity = history.queries.identity()
     exported_up_to = _read_progress(folder, period, identity)
@@ -99,7 +99,7 @@ def _write_partition(
         try:
             exported_ids = set(pq.read_table(file, columns=["event_id"])["event_id"].to_pylist())
         except (OSError, ValueError) as error:
-            raise StoreError(f"{file}: is not a Parquet file of an export: {error}") from error
+            raise SettingsError(f"{file}: is not a Parquet file of an export: {error}") from error
     outcomes: Iterator[Outcome] = documents.outcomes_in_write_order(
         since=span[0], until=span[1], after=numbers[0] - 1, up_to=numbers[1]
     )
@@ -141,7 +141,9 @@ def _read_progress(folder: Path, period: PartitionBy, identity: str) -> int:
         progress = json.loads(file.read_text(encoding="utf-8"))
         number, partition_by, exported_identity = int(progress["number"]), str(progress["each"]), progress["history"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{file}: cannot be read ({error}); remove it to compare the folder from scratch") from error
+        raise SettingsError(
+            f"{file}: cannot be read ({error}); remove it to compare the folder from scratch"
+        ) from error
     if partition_by != period:
         raise SettingsError(f"{folder}: holds a file per {partition_by}; use --by {partition_by}, or another folder")
     # For another history start from scratch: outcomes that both share are recognized by their ids.
@@ -156,6 +158,6 @@ def _write_progress(folder: Path, period: PartitionBy, identity: str, number: in
         )
         unfinished.replace(folder / _PROGRESS_FILE)
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        raise SettingsError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
         unfinished.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, cast
 
 from vqmon.core.scores import EXPORTED_MEASURES
 from vqmon.core.types import AUDIO_MEASUREMENTS, SIGNALS, Outcome, QualityEvent
-from vqmon.errors import SettingsError, StoreError
+from vqmon.errors import SettingsError
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.rows import score_columns
 
@@ -108,7 +108,7 @@ def export_outcomes(
 
 
 def write_outcomes_csv(outcomes: Sequence[Outcome], file: Path) -> None:
-    """Write outcomes as rows of COLUMNS to a CSV; raises StoreError, and SettingsError when the file is a database."""
+    """Write outcomes as rows of COLUMNS to a CSV; raises SettingsError when it cannot be written or is a database."""
     _refuse_database(file)
     with atomic_writer(file) as sink:
         _write_csv(sink, (row for outcome in outcomes for row in table_rows(outcome)))
@@ -198,7 +198,7 @@ def _refuse_database(file: Path) -> None:
                 is_database = opened.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
         except OSError as error:
             # it is read first, as it might be a database
-            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+            raise SettingsError(f"{path}: cannot be written: {error.strerror}") from error
         if is_database:
             raise SettingsError(f"{file}: is a database, or belongs to one; name another file for the export")
 
@@ -212,7 +212,7 @@ def atomic_writer(file: Path) -> Iterator[IO[bytes]]:
             yield sink
         unfinished.replace(file)
     except OSError as error:
-        raise StoreError(f"{file}: cannot be written: {error.strerror or error}") from error
+        raise SettingsError(f"{file}: cannot be written: {error.strerror or error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -52,6 +52,8 @@ class DeliveryQueue:
             last_seconds=receiver.max_backoff_seconds,
             jitter=_BACKOFF_JITTER,
         )
+        # Prometheus sees the first one as an increase only if there was a zero before it
+        meters.count("vqmon.notify.given_up", 0, target=receiver.name)
         self._actions: dict[str, DeliveryAction] = {}
         # the current action, and since when
         self._action_since: dict[str, tuple[DeliveryAction, datetime]] = {}
@@ -147,9 +149,9 @@ class DeliveryQueue:
             log.error(**log_event("notify.gone", target=self.receiver.name, error=error, remedy="restart to try again"))
             return
         self._failures += 1
-        delay_seconds = error.retry_after_seconds
-        if delay_seconds is None:
-            delay_seconds = self._backoff.delay_seconds(self._failures, draw=self._clock.random_fraction())
+        delay_seconds = self._backoff.delay_seconds(self._failures, draw=self._clock.random_fraction())
+        # what the receiver asks for makes a delay longer, never shorter
+        delay_seconds = max(delay_seconds, error.retry_after_seconds or 0.0)
         self._paused_until = self._clock.monotonic_seconds() + delay_seconds
         if self._failures == 1:
             log.warning(**log_event("notify.failed", target=self.receiver.name, error=error))
