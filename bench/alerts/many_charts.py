@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.alerts.conditions.chart import ChartParameters
-from vqmon.core.alerts.regression.baseline import BEYOND_LIMIT, FIRST_VALUES, MIN_BLOCKS, MIN_SPREAD, limit_factor
+from vqmon.core.alerts.regression.baseline import (
+    BEYOND_LIMIT,
+    CHANGE_FACTOR,
+    FIRST_VALUES,
+    MIN_BLOCKS,
+    MIN_SPREAD,
+    limit_factor,
+)
 from vqmon.core.alerts.regression.change_point import FEW_VALUES, HIGH_DEVIATIONS, LOW_DEVIATIONS
 from vqmon.core.alerts.regression.control_chart import SPANS
 
@@ -78,7 +85,8 @@ class ManyCharts:
         self.state = {
             "level": level, "spread": spread, "count": zeros + len(values), "square": square.mean(axis=0),
             "recent": filled[-4:], "average": averages, "lowest": averages.copy(), "low_mean": spans.copy(),
-            "low_variance": spans.copy(), "limit": spans.copy(), "average_square": square.mean(axis=0) / _SPANS,
+            "low_variance": spans.copy(), "limit": spans.copy(), "last_low": spans.copy(),
+            "change_square": spans.copy(), "average_square": square.mean(axis=0) / _SPANS,
             "cusum": spans.copy(), "since": spans.copy(), "total": spans.copy(), "blocks": zeros.copy(),
             "in_block": zeros.copy(), "is_open": zeros.copy(), "index": zeros.copy(), "recovered": zeros.copy(),
             "open_for": zeros.copy(), "missing": zeros.copy(),
@@ -130,7 +138,8 @@ class ManyCharts:
             return
         before = state["blocks"][ended]
         lowest, limit = state["lowest"][:, ended], state["limit"][:, ended]
-        beyond = limit - BEYOND_LIMIT * (state["low_mean"][:, ended] - limit)
+        last = state["last_low"][:, ended]
+        beyond = limit - BEYOND_LIMIT * (np.minimum(state["low_mean"][:, ended], last) - limit)
         lowest = np.where(before >= MIN_BLOCKS, np.maximum(lowest, beyond), lowest)
         blocks = before + 1.0
         count = np.minimum(blocks, 48.0)
@@ -138,12 +147,17 @@ class ManyCharts:
         state["low_mean"][:, ended] += share * difference
         variance = (1.0 - share) * (state["low_variance"][:, ended] + share * difference**2)
         state["low_variance"][:, ended] = variance
+        square = state["change_square"][:, ended]
+        square += np.where(before, (lowest - last) ** 2 - square, 0.0) / np.maximum(count - 1.0, 1.0)
+        state["change_square"][:, ended], state["last_low"][:, ended] = square, lowest
         rate = parameters.block_seconds / _DAY_SECONDS / parameters.false_alarm_days
         factors = {one: limit_factor(one, rate) for one in np.unique(np.maximum(count, MIN_BLOCKS))}
         factor = np.array([factors[max(one, MIN_BLOCKS)] for one in count])
         deviation = np.maximum(np.sqrt(variance * count / np.maximum(count - 1.0, 1.0)), MIN_SPREAD)
         highest = state["level"][ended] - parameters.delta_min / 2.0
-        state["limit"][:, ended] = np.minimum(state["low_mean"][:, ended] - factor * deviation, highest)
+        from_last = lowest - CHANGE_FACTOR * factor * np.maximum(np.sqrt(square), MIN_SPREAD)
+        limit = np.maximum(state["low_mean"][:, ended] - factor * deviation, from_last)
+        state["limit"][:, ended] = np.minimum(limit, highest)
         state["blocks"][ended] = blocks
         state["in_block"][ended] = 0.0
         state["lowest"][:, ended] = state["average"][:, ended]

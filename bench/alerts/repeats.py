@@ -142,6 +142,19 @@ def _cut_elsewhere(chance: Chance, count: int) -> Shown:
     return replace(shown, contents=np.where(is_slow[shown.contents], shown.contents, _DAY + np.arange(count)))
 
 
+def _slow_pattern(chance: Chance, count: int) -> Shown:
+    """A schedule with a pattern of +-4 points over 31 hours, which is another at each showing."""
+    shown = _schedule(chance, count)
+    phase = chance.uniform(0, 2 * np.pi)
+    return replace(shown, scores=shown.scores + 4.0 * np.sin(2 * np.pi * np.arange(count) / _HOUR / 31.0 + phase))
+
+
+def _wandering(chance: Chance, count: int) -> Shown:
+    """A schedule on a level that wanders: a random walk of 3 points a day."""
+    shown = _schedule(chance, count)
+    return replace(shown, scores=shown.scores + np.cumsum(chance.normal(0, 3.0 / np.sqrt(_DAY), count)))
+
+
 def _uneven(chance: Chance, count: int) -> Shown:
     """A schedule with a daily pattern of 3 points that does not repeat, a sampling phase, spikes, and lost segments."""
     shown = _schedule(chance, count)
@@ -160,6 +173,8 @@ SHAPES: Mapping[str, tuple[Callable[[Chance, int], Shown], bool]] = {
     "schedule, 2 % wrong matches": (_wrong_matches, True),
     "schedule, cut elsewhere": (_cut_elsewhere, False),
     "new programmes with ads": (_new_programmes_with_ads, False),
+    "schedule, slow pattern": (_slow_pattern, False),
+    "schedule, level wanders": (_wandering, False),
     "schedule, uneven": (_uneven, False),
 }
 """Name -> shape, and whether the goal for drops counts."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import factories
+from tests.core.alerts.regression.noise import ar1, run
 from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.alerts.conditions.floor import FloorBaseline, FloorState
 from vqmon.core.alerts.conditions.group import GroupState
@@ -56,6 +57,25 @@ def test_recorded_documents_are_read_and_written_again_byte_for_byte(key: str, d
     written = written.replace(',"passage":[]', "")
     assert written == document
     assert state_key(state.key) == json.loads(key)
+
+
+def test_a_chart_without_changes_from_block_to_block_goes_on() -> None:
+    """They are taken for those of independent blocks, so that the limits stay until the next block ends."""
+    chart = run(EMPTY_CHART, ar1(3, 900, 0.5))[-1]
+    state = RegressionState(rule="dip", series=LITE, basis="lite@1", chart=chart)
+    document = json.loads(encode_state(state))
+    row = len(chart.averages[0]) - 1 + len(chart.averages[0].lows)
+    numbers, rows = document["memory"][: -4 * row], document["memory"][-4 * row :]
+    for start in range(0, 4 * row, row):
+        average = rows[start : start + row]
+        numbers += average[:5] + average[7:]
+    restored = parse_state(json.dumps(document | {"memory": [-2.0, *numbers[1:]]}))
+    assert isinstance(restored, RegressionState)
+    assert restored.chart is not None
+    for average, stored in zip(restored.chart.averages, chart.averages, strict=True):
+        assert average.lows[:4] == stored.lows[:4]
+        assert average.lows[4:] == (stored.lows.mean, 2.0 * stored.lows.variance)
+        assert average[2:] == stored[2:]
 
 
 def test_recorded_charts_go_on_at_their_level_and_learn_their_limits_anew() -> None:

@@ -328,8 +328,11 @@ _LEARNED_FIELDS: Mapping[str, Callable[[StoredAlertState], dict[str, Any]]] = {
 
 _CHART_STATES: Mapping[str, type[ChartState]] = {RegressionState.kind: RegressionState, GroupState.kind: GroupState}
 
-_CHART_LAYOUT = -2.0
+_CHART_LAYOUT = -3.0
 """First number of the charts of this version; that of version 0.1, the limit of its CUSUM, was never negative."""
+
+_LAYOUT_WITHOUT_CHANGES = -2.0
+"""First number of charts that know no changes from block to block: the last two fields of `BlockLows`."""
 
 _RECENT_VALUES = 4
 
@@ -389,10 +392,7 @@ def _pack_chart(chart: ControlChart) -> Numbers:
     own = (_CHART_LAYOUT, chart.last_end_at, *chart.blocks, *chart.recovery, *(chart.baseline or Baseline()))
     if chart.baseline is None:
         return (*own, *chart.first_values)
-    averages: list[float] = []
-    for average in chart.averages:
-        value, lows, *others = average
-        averages += (value, *lows, *others)
+    averages = [number for value, lows, *others in chart.averages for number in (value, *lows, *others)]
     return (*own, *chart.recent_values, *averages)
 
 
@@ -409,13 +409,15 @@ def _unpack_chart(memory: Numbers) -> ControlChart:
     if not baseline.value_count:
         return ControlChart(first_values=tuple(numbers), last_end_at=last_end_at, blocks=blocks, recovery=recovery)
     recent = tuple(islice(numbers, _RECENT_VALUES))
-    rows = list(_rows(tuple(numbers), len(Average._fields) - 1 + len(BlockLows._fields)))
+    has_changes = memory[0] != _LAYOUT_WITHOUT_CHANGES
+    lows_end = 1 + len(BlockLows._fields) - (0 if has_changes else 2)
+    lows_of = BlockLows if has_changes else BlockLows.of_independent_blocks
+    rows = list(_rows(tuple(numbers), lows_end + len(Average._fields) - 2))
     if len(rows) != len(SPANS):
         raise ValueError(f"memory: {len(rows)} averages; a chart has {len(SPANS)}")
-    lows_end = 1 + len(BlockLows._fields)
     return ControlChart(
         baseline=baseline,
-        averages=tuple(Average(row[0], BlockLows._make(row[1:lows_end]), *row[lows_end:]) for row in rows),
+        averages=tuple(Average(row[0], lows_of(*row[1:lows_end]), *row[lows_end:]) for row in rows),
         blocks=blocks,
         last_end_at=last_end_at,
         recent_values=recent,
@@ -437,9 +439,8 @@ def _unpack_old_chart(memory: Numbers) -> ControlChart:
         return EMPTY_CHART
     baseline = Baseline(value_count=value_count, level=level, spread=spread, mean_square=mean_square)
     chart = chart_from(baseline, (last_value,) * _RECENT_VALUES, ends_at=last_end_at)
-    averages = tuple(
-        average._replace(value=last_value, lows=BlockLows(last_value)) for average in chart.averages
-    )  # fmt: skip
+    lows = BlockLows(last_value)
+    averages = tuple([average._replace(value=last_value, lows=lows) for average in chart.averages])
     return chart._replace(averages=averages, recovery=Recovery(level=level))
 
 

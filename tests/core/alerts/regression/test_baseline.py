@@ -93,6 +93,26 @@ def test_a_limit_begins_with_the_third_block() -> None:
     assert state.limit == pytest.approx(expected, abs=0.001)
 
 
+def test_where_lows_change_slowly_the_limit_follows_the_last_one() -> None:
+    """A daily pattern of four points: the lows lie 2.8 points about their mean, and change by 0.7 from hour to hour."""
+    hours = np.arange(48)
+    lows = 66 + 4 * np.sin(2 * np.pi * hours / 24)
+    changes = np.diff(lows)
+    state = after_blocks(lows.tolist())
+    expected = lows[-1] - 0.85 * limit_factor(48, PER_BLOCK) * np.sqrt((changes**2).mean())
+    assert state.limit == pytest.approx(expected, abs=0.01)
+    assert state.limit > np.mean(lows) - 0.4 * limit_factor(48, PER_BLOCK) * np.std(lows, ddof=1)
+
+
+def test_where_lows_are_independent_the_last_one_does_not_matter() -> None:
+    """The mean is the better guide: the limit from the last low is farther below it, whatever that low was."""
+    lows = ar1(8, 48, 0.0, deviation=1.0)
+    for last in (lows.min(), float(np.median(lows))):
+        lows[-1] = last
+        expected = lows.mean() - limit_factor(48, PER_BLOCK) * lows.std(ddof=1)
+        assert after_blocks(lows.tolist()).limit == pytest.approx(expected, abs=0.02)
+
+
 def test_a_limit_is_never_nearer_to_the_usual_level_than_is_allowed() -> None:
     """A constant series, or one that is quantised, has lows that are all the same."""
     assert after_blocks([100.0] * 10, highest_limit=97.5).limit == 97.5

@@ -1,6 +1,8 @@
 """Inhibition: the strongest cause, or the first alert of a fault, mutes the others until it has resolved for long."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -18,6 +20,10 @@ from tests.core.alerts.regression.faulty_streams import (
     planted,
     series,
 )
+from vqmon.core.alerts.conditions.regression import RegressionState
+from vqmon.core.alerts.regression.inhibition import Inhibitor
+from vqmon.core.alerts.regression.series_alert import AlertTransition
+from vqmon.core.alerts.state import RenditionSeries, StateStore
 from vqmon.core.types import Outcome
 
 TICKET = DROP.replace('"page"', '"ticket"')
@@ -73,6 +79,20 @@ def test_one_fault_of_a_stream_is_one_ticket(drops: Sequence[float], at: Sequenc
     for state in ("open", "resolved"):
         assert {alert.rendition for alert in alerts if alert.state == state} == {"1080p", "720p", "360p"}
     assert {alert.rendition for alert in alerts if alert.state == "resolved" and not alert.muted_by} == set(sent)
+
+
+@pytest.mark.parametrize(("minutes", "is_muted"), [(-16, False), (-14, True), (14, True), (16, False)])
+def test_drops_that_began_at_other_times_are_other_faults(minutes: int, *, is_muted: bool) -> None:
+    """Also one that began long before the first alert's and opens later, as it was small or slow."""
+    first, later = (alert for alert in judged(TICKET, fallen_ladder((12, 0, 10))) if alert.state == "open")
+    later = replace(later, began_at=first.began_at + timedelta(minutes=minutes), muted_by="")
+    inhibitor = Inhibitor(StateStore())
+    sent = []
+    for alert in (first, later):
+        key = RenditionSeries(rendition_key=f"{alert.stream_id}/{alert.rendition}", subject="lite")
+        state = RegressionState(rule=alert.rule, series=key, alert=alert)
+        sent += inhibitor.apply(state, AlertTransition(kind="open", alert=alert), at=alert.opened_at.timestamp())
+    assert [bool(alert.muted_by) for alert in sent] == [False, is_muted]
 
 
 def test_a_ticket_mutes_no_page() -> None:

@@ -35,7 +35,14 @@ _CLIP_SPREADS = 4.0
 """A value counts in the mean square as if it were at most so many spreads away."""
 
 BEYOND_LIMIT = 0.5
-"""A low counts at most so much farther from the mean of the lows than the limit is, as a share of that distance."""
+"""A low counts at most so much farther from the usual lows than the limit is, as a share of that distance."""
+
+CHANGE_FACTOR = 0.85
+"""The limit from the last low is so many times `limit_factor`, in deviations of the changes from block to block.
+
+A change is the difference of two Gumbel variables, which is logistic; its quantile at half the probability, as there
+are two limits, is 0.83 times as many deviations.
+"""
 
 _EULER = 0.5772156649
 _AVERAGES_AT_ONCE = 2.0
@@ -65,6 +72,14 @@ class BlockLows(NamedTuple):
     variance: float = 0.0
     # an average below this is unusual; meaningless before MIN_BLOCKS blocks
     limit: float = 0.0
+    # the lowest of the last block that has ended, and the mean square of the changes from block to block
+    last: float = 0.0
+    mean_square_change: float = 0.0
+
+    @classmethod
+    def of_independent_blocks(cls, lowest: float, mean: float, variance: float, limit: float) -> "BlockLows":
+        """Lows whose changes were not recorded: as if no block had anything to do with the one before."""
+        return cls(lowest, mean, variance, limit, mean, 2.0 * variance)
 
 
 def baseline_of(values: Sequence[float]) -> Baseline:
@@ -98,23 +113,39 @@ def with_block(
 ) -> BlockLows:
     """The lows after a block has ended, the `block_count`-th; the next one begins with the average as it is now.
 
-    A low far beyond the limit counts as one that is half as far again from the mean: so a fault widens the limit by
-    little, and what turns out to be usual is learned within hours. `highest_limit` is how near to the usual level the
-    limit may be.
+    There are two limits, and the higher one counts: from the mean of the lows and their deviation, and from the last
+    low and the changes from block to block, which are small where a level changes slowly. A low far beyond the limit
+    counts as one that is half as far again: so a fault widens the limit by little, and what turns out to be usual is
+    learned within hours. `highest_limit` is how near to the usual level the limit may be.
     """
-    beyond = lows.limit - BEYOND_LIMIT * (lows.mean - lows.limit)
+    usual = min(lows.mean, lows.last)
+    beyond = lows.limit - BEYOND_LIMIT * (usual - lows.limit)
     lowest = max(lows.lowest, beyond) if block_count > MIN_BLOCKS else lows.lowest
     count = min(block_count, _MAX_BLOCKS)
     share = 1.0 / count
     difference = lowest - lows.mean
     mean = lows.mean + share * difference
     variance = (1.0 - share) * (lows.variance + share * difference * difference)
+    mean_square_change = 0.0
+    if count > 1.0:
+        change = lowest - lows.last
+        mean_square_change = lows.mean_square_change + (change * change - lows.mean_square_change) / (count - 1.0)
     limit = 0.0
     if count >= MIN_BLOCKS:
+        factor = limit_factor(count, false_alarms_per_block)
         deviation = max(math.sqrt(variance * count / (count - 1.0)), MIN_SPREAD)
-        limit = min(mean - limit_factor(count, false_alarms_per_block) * deviation, highest_limit)
+        change_deviation = max(math.sqrt(mean_square_change), MIN_SPREAD)
+        limit = max(mean - factor * deviation, lowest - CHANGE_FACTOR * factor * change_deviation)
+        limit = min(limit, highest_limit)
     # Rounded, as it is written with every segment.
-    return BlockLows(average, round(mean, 4), round(variance, 6), round(limit, 4))
+    return BlockLows(
+        average,
+        round(mean, 4),
+        round(variance, 6),
+        round(limit, 4),
+        round(lowest, 4),
+        round(mean_square_change, 6),
+    )
 
 
 def limit_factor(count: float, false_alarms_per_block: float) -> float:

@@ -3,8 +3,9 @@
 The averages are exponentially weighted (EWMA; Roberts 1959) over about 12, 36, 108 and 324 segments, of the median of
 each value and the four before it, so that one or two outliers count for nothing. The content is divided into blocks of
 an hour. For each average the chart learns the mean and the deviation of its lowest values in these blocks; the limit is
-so far below that a block passes it once in `false_alarm_days` (`baseline.limit_factor`). Nothing is assumed about the
-correlation of the series or about its content: programmes, ad breaks and noise all show in the lows.
+so far below that a block passes it once in `false_alarm_days` (`baseline.limit_factor`). Where the lows change slowly
+from hour to hour the limit follows the last one. Nothing is assumed about the correlation of the series or about its
+content: programmes, ad breaks and noise all show in the lows.
 """
 
 import math
@@ -187,7 +188,7 @@ def _next_average(
     lows, level = average.lows, baseline.level
     new = average.value + share * (middle - average.value)
     if new < lows.lowest:
-        lows = BlockLows(new, lows.mean, lows.variance, lows.limit)
+        lows = BlockLows(new, lows.mean, lows.variance, lows.limit, lows.last, lows.mean_square_change)
     distance = new - level
     mean_square = average.mean_square + (distance * distance - average.mean_square) / baseline.value_count
     # The change that the average is for: from the usual level to its limit.

@@ -19,7 +19,7 @@ UNMUTE_SECONDS = 300.0
 """An alert that is open for so long after the one that inhibited it has resolved is published unmuted."""
 
 _SAME_FAULT = timedelta(minutes=15)
-"""Drops of one stream that begin no later than so long after the first one are one fault."""
+"""Drops of one stream that begin within so long of each other are one fault."""
 
 _LARGER_DROP = 2.0
 """A drop that is so many times as large as that of the first alert is sent for itself."""
@@ -119,7 +119,7 @@ def _is_same_fault(first: Alert, later: Alert) -> bool:
     return (
         first.cause == later.cause
         and (first.severity == "page" or later.severity == "ticket")
-        and later.began_at <= first.began_at + _SAME_FAULT
+        and abs(later.began_at - first.began_at) <= _SAME_FAULT
         and _drop_points(later) < _LARGER_DROP * _drop_points(first)
     )
 
