@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vqmon.cli.console import OutputFile, err, open_settings, out
+from vqmon.cli.console import EXIT_FAILED, OutputFile, err, open_settings, out
 from vqmon.settings.load import Settings
 
 if TYPE_CHECKING:
@@ -44,9 +44,15 @@ _cache_option = click.option(
 @_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation, with every item, as one JSON object.")
 @click.option("--html", type=OutputFile(), help="Also write a report to one HTML file.")
-@click.pass_obj
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(0, 1),
+    metavar="SRCC",
+    help="Fail with exit code 1 when the SRCC of a scorer is lower than that of the first one by more, e.g. 0.005.",
+)
+@click.pass_context
 def evaluate(
-    config: Path | None,
+    ctx: click.Context,
     scorers: tuple[str, ...],
     data: Path,
     media: Path | None,
@@ -55,6 +61,7 @@ def evaluate(
     cache: Path | None,
     as_json: bool,  # noqa: FBT001 - click gives flags so
     html: Path | None,
+    max_loss: float | None,
 ) -> None:
     """Say how well scorers agree with people, on pictures or videos with human scores.
 
@@ -68,8 +75,10 @@ def evaluate(
     from pipelines.commands.evaluation.predictions import split_predictors
     from pipelines.console.evaluation import evaluation_lines
 
+    if max_loss is not None and len(scorers) < 2:
+        raise click.UsageError("--max-loss compares scorers with the first one: name two or more")
     rated_data = read_rated_files(data, media=media, group_column=group_column)
-    settings, predictions = _predict(open_settings(config), split_predictors(scorers), rated_data, cache=cache)
+    settings, predictions = _predict(open_settings(ctx.obj), split_predictors(scorers), rated_data, cache=cache)
     with err.status("evaluating") as status:
         evaluated = evaluate_predictions(
             rated_data, predictions, draws=draws, on_scorer=lambda scorer: status.update(f"evaluating {scorer}")
@@ -80,9 +89,20 @@ def evaluate(
         err.print(f"report in {html}", markup=False)
     if as_json:
         click.echo(evaluation_json(evaluated))
-        return
-    for line in evaluation_lines(evaluated):
-        out.print(line, soft_wrap=isinstance(line, str))
+    else:
+        for line in evaluation_lines(evaluated):
+            out.print(line, soft_wrap=isinstance(line, str))
+    if max_loss is not None:
+        losses = evaluated.evaluation.srcc_losses()
+        for scorer, loss in losses.items():
+            measured = "not determined" if loss is None else f"{loss:+.4f}"
+            err.print(
+                f"{scorer}: SRCC lost to {evaluated.evaluation.scorers[0].scorer} {measured}, {max_loss:g} allowed",
+                markup=False,
+                soft_wrap=True,
+            )
+        if any(loss is None or loss > max_loss for loss in losses.values()):
+            ctx.exit(EXIT_FAILED)
 
 
 @click.command()

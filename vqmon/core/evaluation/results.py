@@ -125,3 +125,11 @@ class Evaluation:
     draws: int
     scorers: tuple[ScorerResult, ...]
     comparisons: tuple[PairedTests, ...]
+
+    def srcc_losses(self) -> dict[str, float | None]:
+        """By how much the SRCC of each other scorer is lower than that of the first; below 0 where it is higher.
+
+        None where one of the two is not determined: predictions that are all equal have no rank correlation.
+        """
+        first, *others = ((result.scorer, result.statistics["srcc"].value) for result in self.scorers)
+        return {scorer: None if first[1] is None or value is None else first[1] - value for scorer, value in others}

@@ -13,6 +13,7 @@ from tests.media.clips import clip, x264
 from tests.media.stills import colour_picture, png
 from tests.scoring.tiny_onnx import write_bundle
 from vqmon.cli.main import main
+from vqmon.core.calibration import Calibration
 from vqmon.media.measures.measure import Picture
 from vqmon.media.measures.registry import MEASURES
 
@@ -122,6 +123,24 @@ def test_reference_measures_are_evaluated_like_scorers(tmp_path: Path) -> None:
         [*expected[:3], 0.0, *expected[4:]], abs=1e-5
     )
     assert set(again[0]["predictions"]) == {"gmsd"}
+
+
+def test_a_scorer_that_loses_correlation_fails_the_gate(data: Path) -> None:
+    """Against the first scorer named, by more than is allowed; a scorer never fails against a worse one."""
+    write_bundle(
+        data.parent / "bundles", name="opposite", higher_is_better=False,
+        calibration=Calibration(version=1, points=((1, 100), (101, 0))),
+    )  # fmt: skip
+    run = ("evaluate", "--data", str(data), "--draws", "100", "--max-loss", "0.005")
+    worse = CliRunner().invoke(main, [*run, "tiny", "opposite"])
+    assert (worse.exit_code, "opposite@1: SRCC lost to tiny@1 +" in worse.stderr) == (1, True)
+    better = CliRunner().invoke(main, [*run, "opposite", "tiny", "--json"])
+    assert (better.exit_code, "tiny@1: SRCC lost to opposite@1 -" in better.stderr) == (0, True)
+    assert json.loads(better.stdout)["evaluation"]["scorers"]
+    constant = CliRunner().invoke(main, [*run, "tiny", "signal:black"])
+    assert (constant.exit_code, "not determined" in constant.stderr) == (1, True)
+    alone = CliRunner().invoke(main, [*run, "tiny"])
+    assert (alone.exit_code, "name two or more" in alone.output) == (2, True)
 
 
 def test_what_cannot_be_evaluated_is_said_in_one_line(data: Path) -> None:
