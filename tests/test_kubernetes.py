@@ -19,6 +19,7 @@ Manifest = dict[str, Any]
 MANIFESTS: list[Manifest] = [manifest for file in FILES for manifest in yaml.safe_load_all(file.read_text("utf-8"))]
 API_VERSIONS = {
     "ConfigMap": "v1",
+    "CronJob": "batch/v1",
     "Deployment": "apps/v1",
     "KafkaConnector": "kafka.strimzi.io/v1",
     "KafkaTopic": "kafka.strimzi.io/v1",
@@ -246,3 +247,17 @@ def test_each_sink_reads_committed_outcomes_and_drops_ends_and_markers(name: str
     assert f"{first}.negate" not in config
     assert config[f"{predicate}.type"].endswith(".HasHeaderKey")
     assert config[f"{predicate}.name"] == control_messages.HEADER
+
+
+def test_pictures_are_made_every_five_minutes_and_never_twice_at_once() -> None:
+    """The CronJob runs the command of the systemd timer, as no root, on a read-only file system."""
+    job = of_kind("CronJob")["vqmon-pictures"]["spec"]
+    pod = job["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    unit = (CONFIG.parent / "systemd" / "vqmon-pictures@.service").read_text("utf-8")
+
+    assert (job["schedule"], job["concurrencyPolicy"]) == ("*/5 * * * *", "Forbid")
+    assert container["args"] == ["--config", "/etc/vqmon/vqmon.toml", "pictures", "EXPERIMENT"]
+    assert f"/opt/vqmon/bin/vqmon {' '.join(container['args'][:3])} %I" in unit
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]

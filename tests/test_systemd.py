@@ -9,13 +9,15 @@ import pytest
 from tests.conftest import need
 
 UNITS = sorted((Path(__file__).parents[1] / "systemd").glob("*.service"))
+DECODER = next(unit for unit in UNITS if unit.name == "vqmon-decoder@.service")
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_the_exposure_of_each_unit_stays_low(unit: Path) -> None:
-    """systemd's own rating of the sandbox is 1.5 or better."""
+    """systemd's own rating of the sandbox is 1.5 or better, that of the decoders 0.5."""
     need("systemd", present=shutil.which("systemd-analyze") is not None, remedy="install systemd")
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", str(unit)]
+    threshold = 5 if unit == DECODER else 15
+    command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={threshold}", "--no-pager", str(unit)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stdout[-500:] + run.stderr
@@ -29,11 +31,11 @@ def test_systemd_understands_each_unit_and_its_limits(unit: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     keys = {line.partition("=")[0] for line in unit.read_text(encoding="utf-8").splitlines()}
 
-    assert [line for line in run.stderr.splitlines() if "/opt/vqmon/bin/vqmon is not executable" not in line] == []
+    assert [line for line in run.stderr.splitlines() if "/opt/vqmon/bin/" not in line] == []
     assert keys >= {"LimitNOFILE", "MemoryMax", "TasksMax"}
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit != DECODER], ids=lambda unit: unit.name)
 def test_each_unit_runs_the_command_as_its_own_user(unit: Path) -> None:
     """The units agree with the command's words and with the sysusers file."""
     text = unit.read_text(encoding="utf-8")

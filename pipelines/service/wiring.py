@@ -275,6 +275,7 @@ def decoder_pool(settings: Settings, *, meters: Meters | None = None, max_sample
         isolation=settings.decode.isolation,
         on_replace=None if meters is None else partial(_count_replacement, meters),
         program=FfmpegProgram(settings.scoring.ffmpeg) if settings.scoring.ffmpeg else None,
+        socket_path=settings.decode.socket,
     )
 
 

@@ -242,6 +242,7 @@ class DecodeSettings(Section):
     fps: float = Field(default=1.0, gt=0, le=240)
     hdr: Literal["tonemap", "refuse"] = "tonemap"
     isolation: Isolation = "best"
+    socket: Path | None = None
     deadline_seconds: PositiveFloat = 10.0
     max_pixels: PositiveInt = 8_847_360
     max_still_pixels: PositiveInt = 50_331_648

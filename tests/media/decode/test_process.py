@@ -15,7 +15,7 @@ import pytest
 
 from vqmon.core.types import View
 from vqmon.media.decode import process
-from vqmon.media.decode.process import DecoderProcess, _create_sealed_memory, _worker_environment
+from vqmon.media.decode.process import DecoderProcess, _create_sealed_memory, worker_environment
 from vqmon.media.decode.protocol import HEADER, START_ID, DecodeRequest, pack_message_start
 from vqmon.media.decode.sandbox.jail import IsolationReport
 
@@ -214,7 +214,7 @@ def test_the_worker_inherits_no_secret_of_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv("VQMON_TOKEN", "secret")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.setattr(sys, "path", ["", "relative", "/opt/modules", "/opt/modules", *sys.path])
-    environment = _worker_environment()
+    environment = worker_environment()
     assert environment.keys() == {
         "PYTHONPATH",
         "PATH",

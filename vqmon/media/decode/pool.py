@@ -4,6 +4,7 @@ import asyncio
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,6 +53,7 @@ class DecoderPool:
         recycle_after: int = 500,
         on_replace: Callable[[str], None] | None = None,
         program: FfmpegProgram | None = None,
+        socket_path: Path | None = None,
     ) -> None:
         if size < 1 or recycle_after < 1:
             raise ValueError(f"size and recycle_after must be at least 1, got {size} and {recycle_after}")
@@ -63,6 +65,7 @@ class DecoderPool:
         self._recycle_after = recycle_after
         self._on_replace = on_replace
         self._program = program
+        self._socket_path = socket_path
         self._free_workers = asyncio.Semaphore(size)
         self._idle: list[DecoderProcess] = []
         # killed, and not yet reaped
@@ -278,10 +281,20 @@ class DecoderPool:
         return worker
 
     async def _start_worker(self) -> DecoderProcess:
+        if self._socket_path is not None:
+            return await self._connect_worker(self._socket_path)
         try:
             return await DecoderProcess.start(self.limits, isolation=self._isolation)
         except OSError as error:
             raise DecodeError("worker", f"no decoder process could be started: {error.strerror}") from error
+
+    async def _connect_worker(self, path: Path) -> DecoderProcess:
+        try:
+            return await DecoderProcess.connect(path, self.limits, isolation=self._isolation)
+        except OSError as error:
+            reason = error.strerror or "no connection was accepted in time"
+            remedy = "see `systemctl status vqmon-decoder.socket`, and whether this user may connect"
+            raise DecodeError("worker", f"no decoder behind {path} (decode.socket): {reason}; {remedy}") from error
 
     async def _receive_facts(self, worker: DecoderProcess) -> None:
         """Wait until a worker is in its jail."""

@@ -1,16 +1,21 @@
-"""One decoder process as the daemon sees it: its socket, the memory shared with it, and its end."""
+"""One decoder process as the daemon sees it: its socket, the memory shared with it, and its end.
+
+The process is a child of the daemon, or a service of systemd behind a Unix socket; see `sandbox.activated`.
+"""
 
 import asyncio
 import contextlib
 import fcntl
+import json
 import mmap
 import os
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -29,12 +34,43 @@ from vqmon.media.decode.sandbox.jail import Isolation, IsolationReport
 
 # a machine that is busy with something else may need this long to import what a worker needs
 _START_SECONDS = 120.0
+_CONNECT_SECONDS = 10.0
 _EXIT_SECONDS = 30.0
 _SOCKET_BUFFER_BYTES = 1 << 20
 _RETAINED_SHARED_BYTES = 64_000_000
 _WORKER_MODULE = "vqmon.media.decode.worker"
 # glibc: keep the heap of one segment for the next; otherwise every segment pays for it again in page faults
 _RETAINED_HEAP_BYTES, _LARGEST_HEAP_BLOCK_BYTES = 128 << 20, 32 << 20
+
+MAX_START_BYTES = 4096
+"""The longest start message to a decoder behind a socket."""
+
+
+class _Child(Protocol):
+    """What ends a worker and tells whether it has ended."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int: ...
+
+
+class _ServiceProcess:
+    """A worker that another service runs: it is killed there when the connection is closed."""
+
+    pid = 0
+    returncode: int | None = None
+
+    def kill(self) -> None:
+        self.returncode = -9
+
+    async def wait(self) -> int:
+        return self.returncode or 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +85,7 @@ class DecoderFacts:
 class DecoderProcess:
     """A running decoder process, the socket to it, and the memory into which it writes views."""
 
-    def __init__(self, child: asyncio.subprocess.Process, connection: socket.socket, memory: mmap.mmap) -> None:
+    def __init__(self, child: _Child, connection: socket.socket, memory: mmap.mmap) -> None:
         self.shared_memory: SharedMemory = np.frombuffer(memory, np.uint8)
         self._memory = memory
         self._child = child
@@ -61,20 +97,18 @@ class DecoderProcess:
     async def start(cls, limits: DecodeLimits, *, isolation: Isolation = "best") -> "DecoderProcess":
         """Start a process; call `receive_facts` before the first request."""
         ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER_BYTES)
+        _enlarge_buffers(ours)
+        _enlarge_buffers(theirs)
         ours.settimeout(0)
         descriptor = _create_sealed_memory(limits.max_view_bytes)
         try:
             memory = mmap.mmap(descriptor, limits.max_view_bytes)
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-s", "-m", _WORKER_MODULE),
-                *map(str, (limits.memory_bytes, limits.threads, descriptor, limits.max_view_bytes, isolation)),
+                *worker_command(descriptor, *map(str, _start_arguments(limits, isolation))),
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
-                env=_worker_environment(),
+                env=worker_environment(),
                 pass_fds=(descriptor,),
                 cwd="/",
             )
@@ -86,9 +120,32 @@ class DecoderProcess:
             os.close(descriptor)
         return cls(child, ours, memory)
 
+    @classmethod
+    async def connect(cls, path: Path, limits: DecodeLimits, *, isolation: Isolation = "best") -> "DecoderProcess":
+        """Have a process started by the service behind a Unix socket; call `receive_facts` before the first request.
+
+        Raises OSError when nobody listens there, or when no connection is accepted within 10 s.
+        """
+        connection = socket.socket(socket.AF_UNIX)
+        _enlarge_buffers(connection)
+        connection.settimeout(0)
+        descriptor = _create_sealed_memory(limits.max_view_bytes)
+        try:
+            memory = mmap.mmap(descriptor, limits.max_view_bytes)
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await asyncio.get_running_loop().sock_connect(connection, str(path))
+            start = json.dumps(_start_arguments(limits, isolation)).encode()
+            socket.send_fds(connection, [start], [descriptor])
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            os.close(descriptor)
+        return cls(_ServiceProcess(), connection, memory)
+
     @property
     def pid(self) -> int:
-        """The process id."""
+        """The process id; 0 for a process of another service."""
         return self._child.pid
 
     @property
@@ -171,6 +228,23 @@ class DecoderProcess:
         return content
 
 
+def worker_command(
+    descriptor: int, memory_bytes: str, threads: str, shared_bytes: str, isolation: str
+) -> Sequence[str]:
+    """The command of a worker that finds the memory for views behind a descriptor; see `worker`."""
+    python = (sys.executable, "-s", "-m", _WORKER_MODULE)
+    return (*python, memory_bytes, threads, str(descriptor), shared_bytes, isolation)
+
+
+def _start_arguments(limits: DecodeLimits, isolation: Isolation) -> Sequence[int | str]:
+    return (limits.memory_bytes, limits.threads, limits.max_view_bytes, isolation)
+
+
+def _enlarge_buffers(connection: socket.socket) -> None:
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        connection.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER_BYTES)
+
+
 def _text_by_name(table: Mapping[object, object]) -> dict[str, str]:
     return {printable_text(name): printable_text(text) for name, text in table.items()}
 
@@ -183,8 +257,8 @@ def _create_sealed_memory(size_bytes: int) -> int:
     return descriptor
 
 
-def _worker_environment() -> dict[str, str]:
-    """Of the daemon's environment only the module path; plus one thread for numpy's libraries and heap settings."""
+def worker_environment() -> dict[str, str]:
+    """Of this process's environment only the module path; plus one thread for numpy's libraries and heap settings."""
     root = str(Path(__file__).resolve().parents[3])
     paths = dict.fromkeys([root, *(path for path in sys.path if os.path.isabs(path))])
     threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
