@@ -8,7 +8,7 @@ from rich.table import Table
 from pipelines.observe.playlists.partial_verdicts import PartialVerdict
 from vqmon.core.frames import UNMEASURED_AUDIO
 from vqmon.core.scores import score_band
-from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
+from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure, public_url
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable
 from vqmon.plurals import plural
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec
@@ -61,6 +61,10 @@ def outcome_line(outcome: Outcome) -> str:
     segment = outcome.segment
     place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} #{segment.sequence:<6}"
     if isinstance(outcome, SegmentFailure):
+        if outcome.reason == "playlist":
+            # it is about no segment; the time in the path makes its id its own
+            address = escape(_plain(public_url(segment.url).split(";at=")[0]))
+            place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} {address}"
         return f"{place} [red]unscored: {outcome.reason}[/red] {escape(_plain(outcome.detail))}"
     scores = "  ".join(f"[{_BAND_COLOURS[score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
     scores += "".join(f"  [red]{failure.scorer} {failure.reason}[/red]" for failure in outcome.scorer_failures)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.lifecycle import call_every
@@ -13,6 +14,7 @@ from vqmon.core.alerts.annotations import DeployMarker, deploy_marker_id
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
+from vqmon.transport.history.backends.sqlite import check_readable
 from vqmon.transport.history.history import open_history
 
 log = logging.getLogger("vqmon.deploy")
@@ -33,13 +35,19 @@ def make_marker(name: str, at: datetime, *, stream: str = "*", rendition: str = 
 
 
 async def record_deployment(settings: Settings, marker: DeployMarker) -> str:
-    """Write a marker to the segments topic of a fleet, or to the history of one host; returns a sentence for people."""
+    """Write a marker to the segments topic of a fleet, or to the history of one host; returns a sentence for people.
+
+    Raises SettingsError when there is no history, and the settings do not name one.
+    """
     if settings.source.kind == "kafka":
         from pipelines.topics.publisher import publish_marker
 
         partition_count = await publish_marker(settings, marker)
         return f"marker {marker.name!r} was written to {plural(partition_count, 'partition')} of the segments topic"
     location = settings.history.location
+    if isinstance(location, Path) and "path" not in settings.history.model_fields_set:
+        # before its first start a daemon has no history: then one is made where the settings say, and nowhere else
+        check_readable(location)
     with open_history(location, mode="annotate") as history:
         history.add_marker(marker)
     return f"marker {marker.name!r} was written to {location}; a running daemon applies it within {_POLL_SECONDS:g} s"

@@ -25,7 +25,7 @@ from pipelines.service.arm_media import with_arm_media
 from pipelines.service.delivery.inputs import InputDecider, open_input_decider
 from pipelines.service.delivery.notifications import AlertNotifier, open_notifier
 from pipelines.service.history_thread import HistoryThread, OpenThread, open_history_thread, start_history_thread
-from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service
+from pipelines.service.lifecycle import UNLISTED_RENDITION, OnPublish, Service, counting_callback, open_service
 from pipelines.service.reload import SettingsReload, serve_reloading, stop_when_signalled
 from pipelines.service.retention import regular_pruning
 from pipelines.service.wiring import (
@@ -65,6 +65,11 @@ _HISTORY_POLL_SECONDS = 1.0
 
 class _StreamSource(Protocol):
     """Where the segments of one stream come from; raises SegmentError while its renditions cannot be listed."""
+
+    @property
+    def address(self) -> str:
+        """Its URL, without secrets."""
+        ...
 
     async def lanes(self) -> Sequence[RenditionSource]: ...
 
@@ -338,7 +343,7 @@ async def _watch_stream(stream_id: str, source: _StreamSource, context: _WatchCo
         try:
             renditions = await source.lanes()
         except SegmentError as error:
-            await _publish_unlisted(stream_id, error, context)
+            await _publish_unlisted(stream_id, source.address, error, context)
             await wait_or_stop(stop, _RETRY_SECONDS)
         else:
             await run_concurrently(_watch_rendition(stream_id, rendition, context) for rendition in renditions)
@@ -490,11 +495,11 @@ def _cursor_after(rendition_key: str, outcomes: Sequence[Outcome]) -> LaneCursor
     return None
 
 
-async def _publish_unlisted(stream_id: str, error: SegmentError, context: _WatchContext) -> None:
+async def _publish_unlisted(stream_id: str, address: str, error: SegmentError, context: _WatchContext) -> None:
     """Publish that a stream's playlist cannot be had, as a rendition of its own, because no other is known yet."""
     now = utc_now()
-    rendition = Rendition(stream_id=stream_id, name="playlist")
-    segment = Segment(rendition=rendition, sequence=int(now.timestamp()), url="vqmon:unlisted", starts_at=now)
+    rendition = Rendition(stream_id=stream_id, name=UNLISTED_RENDITION)
+    segment = Segment(rendition=rendition, sequence=int(now.timestamp()), url=address, starts_at=now)
     failure = failure_from_error(segment, SegmentError("playlist", error.detail), observed_at=now)
     alerts = await context.sink.publish(rendition.key, [Observation(outcome=failure)])
     context.on_publish([failure], alerts)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.lifecycle import OnPublish
@@ -15,6 +16,7 @@ from vqmon.flow import wait_or_stop
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
+from vqmon.transport.history.backends.sqlite import check_readable
 from vqmon.transport.history.history import History, open_history
 
 log = logging.getLogger("vqmon.ends")
@@ -36,6 +38,8 @@ async def request_end(settings: Settings, stream_id: str, rendition: str = ALL_R
         partition_count = await publish_end(settings, end)
         return f"the end of {subject} was written to all {plural(partition_count, 'partition')} of the segments topic"
     location = settings.history.location
+    if isinstance(location, Path):
+        check_readable(location)
     with open_history(location, mode="annotate") as history:
         renditions = _renditions_seen(history, stream_id)
         if not renditions:

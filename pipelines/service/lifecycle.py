@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -19,7 +20,8 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.service.objective import Objective
 from vqmon.core.alerts.media_timeline import NOT_JUDGED
-from vqmon.core.types import Alert, Outcome, QualityEvent, Severity
+from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure, Severity
+from vqmon.errors import REASONS
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import DaemonSettings
 from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
@@ -97,6 +99,10 @@ def open_service(daemon: DaemonSettings) -> Iterator[Service]:
         yield service
 
 
+UNLISTED_RENDITION = "playlist"
+"""Name of the rendition of what is published about a stream whose renditions cannot be listed."""
+
+
 @contextmanager
 def _closing_together() -> Iterator[list[Callable[[], None]]]:
     """Call what is in the list at the end, in threads: a receiver that is away delays that once, not by each signal."""
@@ -106,6 +112,30 @@ def _closing_together() -> Iterator[list[Callable[[], None]]]:
     finally:
         with ThreadPoolExecutor(len(closes) or 1, "closing") as executor:
             list(executor.map(lambda close: close(), closes))
+
+
+class _PlaylistProblems:
+    """Logs that a playlist cannot be used, and why, and that it can be again: one line for each change."""
+
+    def __init__(self) -> None:
+        # by rendition
+        self._problems: dict[str, str] = {}
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Take outcomes in the order in which they are published."""
+        for outcome in outcomes:
+            rendition = outcome.segment.rendition
+            if isinstance(outcome, SegmentFailure) and outcome.reason in ("playlist", "stale"):
+                # how long it has been so is no change
+                problem = re.sub(r"\d+", "", f"{outcome.reason}: {outcome.detail}")
+                if self._problems.get(rendition.key) != problem:
+                    self._problems[rendition.key] = problem
+                    fields = {"reason": outcome.reason, "why": outcome.detail or REASONS[outcome.reason]}
+                    log.warning(**log_event("playlist.failed", rendition=rendition.key, **fields))
+                continue
+            for key in (rendition.key, f"{rendition.stream_id}/{UNLISTED_RENDITION}"):
+                if self._problems.pop(key, None) is not None:
+                    log.info(**log_event("playlist.mended", rendition=key))
 
 
 def counting_callback(service: Service, on_publish: OnPublish | None, settings: Settings) -> OnPublish:
@@ -119,8 +149,12 @@ def counting_callback(service: Service, on_publish: OnPublish | None, settings: 
         # Prometheus sees the first one as an increase only if there was a zero before it
         meters.count("vqmon.alert.transition", 0, state=state, severity=severity)
 
+    playlists = _PlaylistProblems()
+
     def count(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
         if outcomes:
+            if on_publish is None:
+                playlists.record(outcomes)
             _count_outcomes(outcomes, meters, objective)
             streams.record(outcomes)
             meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())

@@ -134,3 +134,18 @@ def test_a_file_that_cannot_be_written_is_wrong_usage(
     run = CliRunner().invoke(main, command)
     assert run.exit_code == 2, run.output
     assert "missing" in run.output
+
+
+def test_no_history_is_made_by_a_command_in_the_wrong_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`end` never makes one; `deploy` does where the settings name it, as markers may come before the first start."""
+    monkeypatch.chdir(tmp_path)
+    for command in (["deploy", "encoder 4.2"], ["end", "news"]):
+        run = CliRunner().invoke(main, command)
+        assert run.exit_code == 2
+        assert "no history yet" in run.output
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "vqmon.toml").write_text('[history]\npath = "named.db"\n', encoding="utf-8")
+    assert "no history yet" in CliRunner().invoke(main, ["end", "news"]).output
+    assert not (tmp_path / "named.db").exists()
+    assert CliRunner().invoke(main, ["deploy", "encoder 4.2"]).exit_code == 0
+    assert (tmp_path / "named.db").is_file()

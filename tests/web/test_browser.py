@@ -17,9 +17,11 @@ from tests.conftest import need
 from tests.media.clips import clip, x264
 from tests.web import experiment_results, incidents, input_decisions, seed
 from tests.web.conftest import Served
+from tests.web.pages.test_evaluation import make_report
 from tests.web.stored_history import StoredHistory, open_copy, write_history
 from vqmon.core.types import QualityEvent, SegmentFailure
 from vqmon.transport.reviews import Reviews
+from vqmon.web.pages.evaluation import render_evaluation
 from vqmon.web.urls import experiment_path, stream_path
 
 pytestmark = pytest.mark.chromium
@@ -148,6 +150,18 @@ def test_every_page_fits_every_screen(watched: Watched) -> None:
             page = watched.open(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
             assert width == 1280 or page.evaluate(TABLES_WIDER_THAN_THEIR_BOX) == [], (path, width)
+
+
+def test_the_tables_of_a_report_fold_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """Each cell has its label; nothing is wider than the screen."""
+    file = tmp_path / "report.html"
+    file.write_text(render_evaluation(make_report(), title="vqmon", now=seed.NOW), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    page.goto(file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every((box) => box.scrollWidth <= box.clientWidth)")
+    assert page.evaluate("[...document.querySelectorAll('.fold td')].every((cell) => cell.dataset.label)")
+    page.close()
 
 
 def test_chart_is_drawn(watched: Watched) -> None:

@@ -53,3 +53,15 @@ def test_a_scorer_that_failed_is_named_beside_the_scores() -> None:
     assert list(table.columns[1].cells) == ["[bold]70.0[/bold]", "–"]
     assert list(table.columns[5].cells)[1] == "[red]no score: timeout[/red] owl@1"
     assert "[red]owl@1 timeout[/red]" in outcomes.outcome_line(event)
+
+
+def test_a_playlist_that_fails_is_shown_by_its_address() -> None:
+    """It is no segment with a number; what could be a secret in the address is not shown."""
+    segment = factories.segment(
+        sequence=1796008045, url="https://u:pw@origin.example/news/live.m3u8;at=20261120T120000.5Z?token=s3cr3t"
+    )
+    line = outcomes.outcome_line(
+        replace(factories.failure(segment=segment, reason="playlist"), detail="not_found: 404")
+    )
+    assert "https://origin.example/news/live.m3u8 [red]unscored: playlist[/red] not_found: 404" in line
+    assert not any(text in line for text in ("1796008045", "s3cr3t", "pw@"))

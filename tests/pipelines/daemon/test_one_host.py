@@ -302,6 +302,8 @@ async def test_work_in_flight_is_forgotten_when_an_observation_fails(daemon: Dae
 class FlakySource:
     """A stream whose renditions can be listed after some failures."""
 
+    address = "https://origin.example/live.m3u8"
+
     def __init__(self, failure_count: int, *renditions: ListedSegments) -> None:
         self.failure_count = failure_count
         self.renditions = renditions

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.request import urlopen
 
@@ -191,3 +192,25 @@ def test_alerts_are_logged_as_warnings_only_when_nobody_else_gets_them(caplog: p
     for on_publish in (None, lambda outcomes, alerts: None):
         counting_callback(make_service(), on_publish, Settings())([FAILURE], [ALERT])
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
+
+
+def test_a_playlist_that_fails_is_one_line_per_change(caplog: pytest.LogCaptureFixture) -> None:
+    """Not one per failure; another reason is a change, how long it lasts is none; the end of it is logged too."""
+    caplog.set_level(logging.INFO, logger="vqmon.daemon")
+    callback = counting_callback(make_service(), None, Settings())
+    listed, unlisted = (factories.rendition(stream="news", name=name) for name in ("720p", "playlist"))
+    for rendition, reason, detail in (
+        (unlisted, "playlist", "unreachable: origin.example"),
+        (unlisted, "playlist", "unreachable: origin.example"),
+        (unlisted, "playlist", "not_found: HTTP 404"),
+        (listed, "stale", "no new segment for 12 s"),
+        (listed, "stale", "no new segment for 24 s"),
+    ):
+        failure = replace(
+            factories.failure(segment=factories.segment(rendition=rendition), reason=reason), detail=detail
+        )
+        callback([failure], [])
+    callback([factories.event(segment=factories.segment(rendition=listed))], [])
+    lines = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in lines] == [logging.WARNING] * 3 + [logging.INFO] * 2
+    assert "not_found: HTTP 404" in str(caplog.records[1].__dict__)

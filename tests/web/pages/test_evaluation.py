@@ -12,6 +12,10 @@ from vqmon.web.pages.evaluation import EvaluationReport, comparison_sentence, re
 
 @pytest.fixture(scope="module")
 def report() -> EvaluationReport:
+    return make_report()
+
+
+def make_report() -> EvaluationReport:
     rng = np.random.default_rng(1)
     quality = rng.normal(size=60)
     items = RatedItems(

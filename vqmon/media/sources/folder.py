@@ -86,6 +86,11 @@ class FolderSource:
         """None: files stay until they are read."""
         return None
 
+    @property
+    def address(self) -> str:
+        """The folder as a URL."""
+        return self._folder.as_uri()
+
     async def lanes(self) -> "tuple[FolderSource, ...]":
         """The source itself, as its only lane; raises SegmentError("file") when the folder does not exist."""
         if not await asyncio.to_thread(self._folder.is_dir):

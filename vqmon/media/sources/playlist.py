@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from vqmon.core.types import LaneCursor, Rendition, Segment, failure_from_error
+from vqmon.core.types import LaneCursor, Rendition, Segment, failure_from_error, public_url
 from vqmon.errors import SegmentError
 from vqmon.flow import StoppableSleep, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
@@ -91,6 +91,11 @@ class PlaylistSource:
         self._rendition_suffix = rendition_suffix
         self._wait = wait
         self._monotonic = monotonic
+
+    @property
+    def address(self) -> str:
+        """The URL of the playlist without its secrets."""
+        return public_url(self._url)
 
     async def lanes(self) -> tuple[Lane, ...]:
         """One lane per rendition; raises SegmentError("playlist") when the renditions cannot be listed.
