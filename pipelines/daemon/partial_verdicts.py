@@ -1,12 +1,14 @@
 """Observes the segments that are being made: verdicts within two parts, which the verdict on the segment supersedes."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Protocol, runtime_checkable
 
 from pipelines.daemon.live_queue import LiveQueue
-from pipelines.observe.playlists.partial_verdicts import FetchedParts, PartialObserver, PartialVerdict
-from vqmon.flow import Slots
+from pipelines.observe.playlists.partial_verdicts import FetchedParts, GrowingMedia, PartialObserver, PartialVerdict
+from pipelines.observe.unexpected_errors import unexpected_as
+from vqmon.errors import FetchError, SegmentError
+from vqmon.flow import Slots, run_concurrently
 from vqmon.media.sources.follower import OpenSegment
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
@@ -55,13 +57,49 @@ async def watch_open_segments(
     """Look at what there is of each segment, newest first, until the source ends; whole segments go first."""
     if not isinstance(source, OpenSegmentSource):
         return
-    fetched: FetchedParts = {}
+    watcher = _OpenSegmentWatcher(observer, queue, running=running, on_partial=on_partial)
     async for opened in source.open_segments():
-        if queue.count:
-            continue
-        await running.acquire()
+        if not queue.count:
+            await watcher.watch(opened)
+
+
+class _OpenSegmentWatcher:
+    """Observes the open segments of one rendition."""
+
+    def __init__(self, observer: PartialObserver, queue: LiveQueue, *, running: Slots, on_partial: OnPartial) -> None:
+        self._observer, self._queue = observer, queue
+        self._running, self._on_partial = running, on_partial
+        self._fetched: FetchedParts = {}
+        # number of the last growing segment that was received to its end
+        self._received_sequence = -1
+
+    async def watch(self, opened: OpenSegment) -> None:
+        """Observe the parts that are listed; or a growing segment, chunk by chunk, until it is whole."""
+        if not opened.is_growing:
+            await self._publish(self._observer.observe(opened, self._fetched))
+        elif opened.sequence > self._received_sequence:
+            media = GrowingMedia()
+            await run_concurrently([self._receive(opened, media), self._observe_chunks(opened, media)])
+
+    async def _receive(self, opened: OpenSegment, media: GrowingMedia) -> None:
         try:
-            verdict = await observer.observe(opened, fetched)
+            with unexpected_as(FetchError, opened.parts[0]):
+                await self._observer.fetch_growing(opened.parts[0], media.receive)
+            self._received_sequence = opened.sequence
+        except SegmentError as error:
+            self._on_partial(self._observer.unscored(opened, error))
         finally:
-            running.release()
-        on_partial(verdict)
+            media.end()
+
+    async def _observe_chunks(self, opened: OpenSegment, media: GrowingMedia) -> None:
+        async for chunks in media.chunks():
+            if not self._queue.count:
+                await self._publish(self._observer.observe_chunks(opened, chunks))
+
+    async def _publish(self, observation: Coroutine[None, None, PartialVerdict]) -> None:
+        await self._running.acquire()
+        try:
+            verdict = await observation
+        finally:
+            self._running.release()
+        self._on_partial(verdict)

@@ -1,6 +1,7 @@
 """Verdicts on what is there of a segment that is being made; the verdict on the whole segment supersedes them."""
 
-from collections.abc import Callable, Coroutine, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -19,7 +20,12 @@ DecodePictures = Callable[[bytes, tuple[View, ...], float], Coroutine[None, None
 FetchedParts = dict[str, bytes]
 """The parts of a rendition's newest segment that were fetched, by key and initialization section."""
 
+FetchGrowing = Callable[[Segment, Callable[[bytes, bytearray], None]], Coroutine[None, None, None]]
+"""Fetches a segment that its server sends as it is made, and calls back with what has come of it."""
+
 _UNKNOWN_PART_SECONDS = 0.5
+_MIN_INTERVAL_SECONDS = 0.2
+"""From one verdict on a growing segment to the next: chunks may be as short as a frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,51 +53,116 @@ class PartialVerdict:
         return (self.observed_at - self.starts_at - timedelta(seconds=self.to_seconds)).total_seconds()
 
 
+class GrowingMedia:
+    """What has come of a segment that its server sends as it is made."""
+
+    def __init__(self) -> None:
+        self._init, self._body = b"", bytearray()
+        self._changed = asyncio.Event()
+        self._is_whole = False
+
+    def receive(self, init: bytes, body: bytearray) -> None:
+        """Take what has come by now."""
+        self._init, self._body = init, body
+        self._changed.set()
+
+    def end(self) -> None:
+        """Note that nothing more will come."""
+        self._is_whole = True
+        self._changed.set()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The media up to its last complete chunk, each time that there is one more, until the segment is whole.
+
+        Who comes late gets the newest state only.
+        """
+        seen_bytes, clock = 0, asyncio.get_running_loop().time
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._is_whole:
+                return
+            end = _end_of_chunks(self._body)
+            if end > seen_bytes:
+                seen_bytes, began = end, clock()
+                yield self._init + self._body[:end]
+                await asyncio.sleep(_MIN_INTERVAL_SECONDS - (clock() - began))
+
+
+def _end_of_chunks(media: bytes | bytearray) -> int:
+    """Where the last complete chunk (moof and mdat) of fragmented MP4 ends; 0 without one."""
+    end = 0
+    # a box that ends behind the media is not complete
+    for kind, _, box_end in iterate_iso_boxes(bytes(media), 0, len(media) + 1):
+        if kind == b"mdat" and box_end <= len(media):
+            end = box_end
+    return end
+
+
 class PartialObserver:
     """Observes segments that are being made, part by part; only the first scorer is asked.
 
-    `fetch_growing` fetches what a server has by now of a segment that it sends as it is made.
+    `fetch_growing` fetches a segment that its server sends as it is made.
     """
 
     def __init__(
         self,
         *,
         fetch: Fetch,
-        fetch_growing: Fetch,
+        fetch_growing: FetchGrowing,
         decode: DecodePictures,
         scorer: Scorer,
         now: Callable[[], datetime],
     ) -> None:
-        self._fetch, self._fetch_growing = fetch, fetch_growing
+        self._fetch, self.fetch_growing = fetch, fetch_growing
         self._decode, self._scorer, self._now = decode, scorer, now
 
     async def observe(self, opened: OpenSegment, fetched: FetchedParts) -> PartialVerdict:
-        """The verdict on the pictures that are there; no error but those of programming is raised.
+        """The verdict on the parts that are there; no error but those of programming is raised.
 
         `fetched` is updated to the parts of this segment.
         """
+        return await self._observe(opened, self._joined(opened, fetched))
+
+    async def observe_chunks(self, opened: OpenSegment, media: bytes) -> PartialVerdict:
+        """The verdict on what has come of a growing segment; no error but those of programming is raised."""
+
+        async def received() -> bytes:
+            return media
+
+        return await self._observe(opened, received())
+
+    def unscored(self, opened: OpenSegment, error: SegmentError) -> PartialVerdict:
+        """The verdict on a segment of which nothing can be had."""
         seconds = sum(part.duration_seconds for part in opened.parts)
-        verdict = PartialVerdict(
+        return PartialVerdict(
             rendition=opened.rendition,
             sequence=opened.sequence,
             starts_at=opened.starts_at,
             from_seconds=opened.offset_seconds,
-            to_seconds=opened.offset_seconds + seconds,
+            to_seconds=opened.offset_seconds + (0.0 if opened.is_growing else seconds),
             observed_at=self._now(),
             signals={},
+            unscored=error.reason,
+            unscored_detail=error.detail,
         )
+
+    async def _observe(self, opened: OpenSegment, fetching: Coroutine[None, None, bytes]) -> PartialVerdict:
         try:
             with unexpected_as(ScoreError, opened.parts[0]):
-                media = await (self._growing(opened.parts[0]) if opened.is_growing else self._joined(opened, fetched))
+                media = await fetching
                 rate = 1 / (opened.part_seconds or _UNKNOWN_PART_SECONDS)
                 decoded = await self._decode(media, self._scorer.views, rate)
                 score = await self._scorer.score(decoded)
         except SegmentError as error:
-            return replace(verdict, observed_at=self._now(), unscored=error.reason, unscored_detail=error.detail)
-        if opened.is_growing:
-            verdict = replace(verdict, to_seconds=decoded.media.duration_seconds)
-        return replace(
-            verdict,
+            return self.unscored(opened, error)
+        seconds = sum(part.duration_seconds for part in opened.parts)
+        return PartialVerdict(
+            rendition=opened.rendition,
+            sequence=opened.sequence,
+            starts_at=opened.starts_at,
+            from_seconds=opened.offset_seconds,
+            to_seconds=decoded.media.duration_seconds if opened.is_growing else opened.offset_seconds + seconds,
             observed_at=self._now(),
             score=score,
             signals={name: summarize_signal(values) for name, values in decoded.signals.items()},
@@ -108,13 +179,3 @@ class PartialObserver:
             if key not in fetched:
                 fetched[key] = await self._fetch(part)
         return b"".join(fetched[key] for key in wanted)
-
-    async def _growing(self, segment: Segment) -> bytes:
-        """What is there of a segment, up to the end of its last complete chunk."""
-        media = await self._fetch_growing(segment)
-        end = 0
-        # a box that ends behind the media is not complete
-        for kind, _, box_end in iterate_iso_boxes(media, 0, len(media) + 1):
-            if kind == b"mdat" and box_end <= len(media):
-                end = box_end
-        return media[:end] or media

@@ -235,17 +235,28 @@ async def test_a_lack_of_file_handles_is_not_the_fault_of_an_origin(
         assert (await fetcher.get(address, max_bytes=LIMIT)).body == BODY
 
 
-async def test_what_is_there_of_a_growing_segment_is_fetched(server: Server) -> None:
-    """The body ends where the server waits for more; the next request gets what there is then."""
+async def test_a_growing_segment_is_given_on_as_it_comes(server: Server) -> None:
+    """The server sends each piece when the one before was received; one request, to the end of the segment."""
+    received: list[bytes] = []
+    changed = asyncio.Event()
 
     async def growing(request: Request, writer: asyncio.StreamWriter) -> None:
-        count = server.count("/1.m4s")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        writer.write(b"".join(b"4\r\n%04d\r\n" % number for number in range(count)))
+        for number in range(3):
+            writer.write(b"4\r\n%04d\r\n" % number)
+            await writer.drain()
+            await changed.wait()
+            changed.clear()
+        writer.write(b"0\r\n\r\n")
         await writer.drain()
-        await asyncio.sleep(60)
+
+    def receive(init: bytes, body: bytearray) -> None:
+        received.append(init + body)
+        changed.set()
 
     server.answers["/1.m4s"], server.answers["/i.mp4"] = growing, b"init"
     wanted = replace(segment(server.url("/1.m4s")), init_url=server.url("/i.mp4"))
     async with Fetcher(loopback_policy(server)) as fetcher:
-        assert [await fetcher.fetch_growing(wanted) for _ in range(2)] == [b"init0000", b"init00000001"]
+        await fetcher.fetch_growing(wanted, receive)
+    assert received == [b"init0000", b"init00000001", b"init000000010002"]
+    assert server.count("/1.m4s") == 1

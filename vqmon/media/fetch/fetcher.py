@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
@@ -26,6 +27,7 @@ from vqmon.media.fetch.decryption import decrypt, require_key_url, split_encrypt
 from vqmon.media.fetch.http import (
     FetchedResource,
     HttpClient,
+    OnReceived,
     PinnedNetworkBackend,
     Resolver,
     WantedBody,
@@ -64,11 +66,11 @@ def _digest(key: str) -> bytes:
 
 __all__ = ["FetchPolicy", "FetchedResource", "Fetcher"]
 
+OnGrown = Callable[[bytes, bytearray], None]
+"""Called with an initialization section, and what has come of the segment after it."""
+
 _INIT_MAX_BYTES = 1_000_000
 _KEY_MAX_BYTES = 1_000
-_GROWING_IDLE_SECONDS = 0.1
-"""Chunks of low-latency media come at least 0.2 s apart, each at once."""
-
 _CACHE_SECONDS = 60.0
 """How long initialization sections and keys are reused; a packager that restarts writes new ones to the same URL."""
 
@@ -119,11 +121,13 @@ class Fetcher:
             )
         return init + media
 
-    async def fetch_growing(self, segment: Segment) -> bytes:
-        """What a server has by now of a segment that it sends as it is made, preceded by its initialization section."""
+    async def fetch_growing(self, segment: Segment, on_received: OnGrown) -> None:
+        """Fetch a segment that its server sends as it is made; returns at its end.
+
+        `on_received` is called with its initialization section and what has come of it, each time that there is more.
+        """
         init = await self._init_section(segment) if segment.init_url else b""
-        fetched = await self.get(segment.url, max_bytes=self._policy.max_bytes, idle_seconds=_GROWING_IDLE_SECONDS)
-        return init + fetched.body
+        await self.get(segment.url, max_bytes=self._policy.max_bytes, on_received=partial(on_received, init))
 
     async def get(
         self,
@@ -131,12 +135,12 @@ class Fetcher:
         *,
         max_bytes: int,
         byte_range: ByteRange | None = None,
-        idle_seconds: float | None = None,
+        on_received: OnReceived = lambda body: None,
     ) -> FetchedResource:
         """Fetch an http(s) URL or a local file, whole or in part.
 
-        The body has at most `max_bytes`, and never more than the policy allows. The deadline covers everything. With
-        `idle_seconds` a body ends where nothing has come for so long.
+        The body has at most `max_bytes`, and never more than the policy allows. The deadline covers everything.
+        `on_received` gets what has come of a body of http(s), still compressed where it is.
         """
         max_bytes = min(max_bytes, self._policy.max_bytes)
         try:
@@ -146,7 +150,8 @@ class Fetcher:
                 )
             async with asyncio.timeout(self._policy.total_seconds):
                 with translated_lacks(redact_url(url)):
-                    return await self._get(url, max_bytes=max_bytes, byte_range=byte_range, idle_seconds=idle_seconds)
+                    wanted = WantedBody(max_bytes=max_bytes, byte_range=byte_range, on_received=on_received)
+                    return await self._get(url, wanted)
         except TimeoutError:
             raise FetchError("timeout", f"{redact_url(url)}: not done in {self._policy.total_seconds:g} s") from None
         except FetchError as error:
@@ -154,14 +159,12 @@ class Fetcher:
                 raise FetchError("too_large", f"{error.detail}{_MAX_BYTES_HINT}") from None
             raise
 
-    async def _get(
-        self, url: str, *, max_bytes: int, byte_range: ByteRange | None, idle_seconds: float | None
-    ) -> FetchedResource:
+    async def _get(self, url: str, wanted: WantedBody) -> FetchedResource:
+        max_bytes, byte_range = wanted.max_bytes, wanted.byte_range
         if is_data_url(url):
             body = await asyncio.to_thread(decode_data_url, url, max_bytes=max_bytes)
             return FetchedResource(body=_cut(body, byte_range), url=url)
         if not is_local_address(url):
-            wanted = WantedBody(max_bytes=max_bytes, byte_range=byte_range, idle_seconds=idle_seconds)
             return await self._http.get(url, wanted)
         path = await asyncio.to_thread(check_file, url, self._policy)
         body = await asyncio.to_thread(_read_file, path, max_bytes=max_bytes, byte_range=byte_range)

@@ -29,6 +29,9 @@ from vqmon.media.fetch.ssrf_policy import (
 )
 from vqmon.retry import Backoff
 
+OnReceived = Callable[[bytearray], None]
+"""Called with a body as far as it has come, each time that there is more; after a retry it begins anew."""
+
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host name, port) -> its IP addresses as text."""
 
@@ -144,8 +147,7 @@ class WantedBody:
     max_bytes: int
     # None = all of it
     byte_range: ByteRange | None = None
-    # the body ends where nothing has come for so long; None = at its end
-    idle_seconds: float | None = None
+    on_received: OnReceived = lambda body: None
 
 
 class HttpClient:
@@ -227,9 +229,7 @@ class HttpClient:
             received_slice = slice(0, None) if is_compressed else body_slice
             _check_announced_length(name, headers, received_slice, max_bytes)
             with _translate_errors(name):
-                body = await self._receive(
-                    name, _until_idle(response.aiter_stream(), wanted.idle_seconds), received_slice, max_bytes
-                )
+                body = await self._receive(name, response.aiter_stream(), received_slice, wanted)
         finally:
             await response.aclose()
         if is_compressed or (byte_range is None and is_gzip(body)):
@@ -242,7 +242,7 @@ class HttpClient:
             served_at=_parse_http_date(headers.get(b"date")),
         )
 
-    async def _receive(self, name: str, chunks: AsyncIterator[bytes], body_slice: slice, max_bytes: int) -> bytes:
+    async def _receive(self, name: str, chunks: AsyncIterator[bytes], body_slice: slice, wanted: WantedBody) -> bytes:
         """Read until the end of the body or of `body_slice`, whichever comes first."""
         body = bytearray()
         window_began, window_bytes = self._clock(), 0
@@ -250,27 +250,15 @@ class HttpClient:
             body += chunk
             if body_slice.stop is not None and len(body) >= body_slice.stop:
                 break
-            if len(body) > max_bytes:
-                raise FetchError("too_large", f"{name}: more than {max_bytes} bytes")
+            if len(body) > wanted.max_bytes:
+                raise FetchError("too_large", f"{name}: more than {wanted.max_bytes} bytes")
+            wanted.on_received(body)
             seconds = self._clock() - window_began
             if seconds >= self._policy.rate_window_seconds:
                 if len(body) - window_bytes < self._policy.min_rate_bytes * seconds:
                     raise FetchError("too_slow", f"{name}: under {self._policy.min_rate_bytes} bytes per second")
                 window_began, window_bytes = self._clock(), len(body)
         return bytes(body[body_slice])
-
-
-async def _until_idle(chunks: AsyncIterator[bytes], seconds: float | None) -> AsyncIterator[bytes]:
-    """The chunks until the end, or until none has come for so long."""
-    while True:
-        try:
-            async with asyncio.timeout(seconds):
-                chunk = await anext(chunks, None)
-        except TimeoutError:
-            return
-        if chunk is None:
-            return
-        yield chunk
 
 
 def _build_request(url: CheckedUrl, policy: FetchPolicy, byte_range: ByteRange | None) -> httpcore2.Request:

@@ -1,5 +1,6 @@
 """Segments that are being made: each part is fetched once, and what can be said is said of what is there."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +8,7 @@ import pytest
 
 from pipelines.daemon.live_queue import LiveQueue
 from pipelines.daemon.partial_verdicts import counting_partials, watch_open_segments
-from pipelines.observe.playlists.partial_verdicts import FetchedParts, PartialObserver, PartialVerdict
+from pipelines.observe.playlists.partial_verdicts import FetchedParts, GrowingMedia, PartialObserver, PartialVerdict
 from tests.media.clips import MOTION, ffmpeg, x264
 from tests.pipelines.daemon.test_live_queue import Watching
 from vqmon.core.types import DecodedSegment, Segment, View
@@ -34,12 +35,11 @@ def fragments() -> tuple[bytes, list[bytes]]:
 
 
 class Packager:
-    """Serves parts, and the segment as far as it is made."""
+    """Serves parts, and a segment that grows."""
 
     def __init__(self) -> None:
         self.init, self.parts = fragments()
         self.fetched: list[str] = []
-        self.made_bytes = 0
 
     async def fetch(self, segment: Segment) -> bytes:
         self.fetched.append(segment.url)
@@ -47,8 +47,15 @@ class Packager:
             raise FetchError("not_found", "away")
         return (self.init if segment.init_url else b"") + self.parts[int(segment.url)]
 
-    async def fetch_growing(self, segment: Segment) -> bytes:
-        return (self.init + b"".join(self.parts))[: self.made_bytes]
+    async def fetch_growing(self, segment: Segment, on_received: Callable[[bytes, bytearray], None]) -> None:
+        self.fetched.append(segment.url)
+        if segment.url == "away":
+            raise FetchError("not_found", "away")
+        body = bytearray()
+        for part in self.parts:
+            for piece in (part[:100], part[100:]):
+                body += piece
+                on_received(self.init, body)
 
 
 def opened(count: int, *, is_growing: bool = False, sequence: int = 4) -> OpenSegment:
@@ -79,26 +86,63 @@ def observer(packager: Packager, pool: DecoderPool) -> PartialObserver:
 
 
 async def test_the_pictures_that_are_there_are_scored() -> None:
-    """Those of every part, also without a key picture; chunks of DASH up to the last complete one."""
+    """Those of every part, also without a key picture."""
     packager = Packager()
     async with DecoderPool(1) as pool:
         partial, fetched = observer(packager, pool), FetchedParts()
         verdicts = [await partial.observe(opened(count), fetched) for count in (1, 2, 3)]
         assert len(fetched) == 3
         lost = await partial.observe(replace(opened(1), parts=(replace(opened(1).parts[0], url="away"),)), fetched)
-        packager.made_bytes = len(packager.init) + sum(map(len, packager.parts[:2])) + 100
-        growing = await partial.observe(opened(1, is_growing=True), fetched)
-        packager.made_bytes = len(packager.init) + 20
-        nothing = await partial.observe(opened(1, is_growing=True), fetched)
     assert packager.fetched == ["0", "1", "2", "away"]
     assert not fetched, "parts of a segment that is no longer made"
     assert [verdict.to_seconds for verdict in verdicts] == pytest.approx([0.4, 0.8, 1.2])
     assert [len(verdict.score.frame_values) for verdict in verdicts if verdict.score] == [1, 2, 3]
     assert verdicts[2].delay_seconds == pytest.approx(20 - 16 - 1.2)
     assert (lost.score, lost.unscored) == (None, "not_found")
-    assert growing.score == verdicts[1].score
-    assert growing.to_seconds == pytest.approx(0.8)
-    assert (nothing.score, bool(nothing.unscored)) == (None, True)
+
+
+async def test_a_growing_segment_is_observed_up_to_its_last_complete_chunk() -> None:
+    """Each chunk once, the newest state only, and nothing of a segment that is whole."""
+    init, parts = fragments()
+    media, body = GrowingMedia(), bytearray()
+    chunks = media.chunks()
+    seen = []
+    for piece in (parts[0][:100], parts[0][100:] + parts[1] + parts[2][:40], parts[2][40:]):
+        body += piece
+        media.receive(init, body)
+        if len(body) > len(parts[0]):
+            seen.append(await anext(chunks))
+    body += parts[3]
+    media.receive(init, body)
+    media.end()
+    assert [late async for late in chunks] == []
+    assert seen == [init + b"".join(parts[:2]), init + b"".join(parts[:3])]
+    async with DecoderPool(1) as pool:
+        verdict = await observer(Packager(), pool).observe_chunks(opened(1, is_growing=True), seen[0])
+    assert verdict.to_seconds == pytest.approx(0.8)
+    assert verdict.score is not None
+
+
+class Growing(Watching):
+    """A rendition whose growing segment is listed again and again."""
+
+    async def open_segments(self):  # type: ignore[no-untyped-def]
+        away = opened(1, is_growing=True)
+        yield replace(away, parts=(replace(away.parts[0], url="away"),))
+        for _ in range(3):
+            yield opened(1, is_growing=True)
+
+
+async def test_a_growing_segment_is_fetched_once_and_again_only_after_a_failure() -> None:
+    """The failure is a verdict."""
+    packager, watching, verdicts = Packager(), Growing(), list[PartialVerdict]()
+    slots = FairSlots(1).of("news")
+    async with DecoderPool(1) as pool:
+        partial = observer(packager, pool)
+        await watch_open_segments(watching, partial, watching.queue, running=slots, on_partial=verdicts.append)
+    assert packager.fetched == ["away", "0"]
+    assert verdicts[0].unscored == "not_found"
+    watching.filling.cancel()
 
 
 class Opening(Watching):
