@@ -17,7 +17,8 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from pipelines.fleet.judging import ControlRecord, ObservedRecord, PartitionJudge, ProducerIdentity
+from pipelines.fleet.judging.judge import PartitionJudge
+from pipelines.fleet.judging.records import ControlRecord, ObservedRecord, ProducerIdentity
 from pipelines.service.wiring import load_rules
 from tests import factories
 from tests.acceptance.kafka.broker import Cluster

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.fleet.judging import JudgedRecords, ProducerIdentity, encode_states, parse_states
+from pipelines.fleet.judging.records import JudgedRecords, ProducerIdentity
+from pipelines.fleet.judging.states import encode_states, parse_states
 from vqmon.core.alerts.regression.groups.detector import GroupJudge, MemberValue
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-from pipelines.fleet.judging import JudgedRecords, ObservedRecord
+from pipelines.fleet.judging.records import JudgedRecords, ObservedRecord
 from pipelines.fleet.offsets import (
     NEXT_OFFSET_KEY,
     OVERTAKEN_KEY,

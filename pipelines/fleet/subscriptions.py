@@ -9,15 +9,9 @@ from functools import partial
 from importlib.metadata import version
 
 from pipelines.fleet.group_rules import MAX_WAITING, GatheredRecord, GroupPartitionJudge, parse_gathered_record
-from pipelines.fleet.judging import (
-    ControlRecord,
-    Observe,
-    ObservedRecord,
-    PartitionJudge,
-    ProducerIdentity,
-    observe_record,
-    readable_states,
-)
+from pipelines.fleet.judging.judge import PartitionJudge
+from pipelines.fleet.judging.records import ControlRecord, Observe, ObservedRecord, ProducerIdentity, observe_record
+from pipelines.fleet.judging.states import readable_states
 from pipelines.fleet.membership import ConsumerGroup, GroupMember, run_member
 from pipelines.fleet.partition import PartitionContext, RecordJudge
 from pipelines.service.brokers import topic_names

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 
-from pipelines.fleet.judging import Observe
+from pipelines.fleet.judging.records import Observe
 from pipelines.fleet.monitoring import LagTrend, MembershipMonitor
 from pipelines.fleet.origin_backoff import MediaMemoryLimit, OriginBackoff
 from pipelines.fleet.subscriptions import Subscriptions, producer_identity

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from pipelines.daemon.overload import OVERLOADED_RULE
-from pipelines.fleet.judging import REJECTED_RULE
+from pipelines.fleet.judging.judge import REJECTED_RULE
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.transport.notify.labels import LabelConfig, alert_annotations
 

@@ -5,14 +5,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from pipelines.fleet.group_rules import GroupPartitionJudge, parse_gathered_record
-from pipelines.fleet.judging import (
-    ControlRecord,
-    Observe,
-    ObservedRecord,
-    PartitionJudge,
-    ProducerIdentity,
-    observe_record,
-)
+from pipelines.fleet.judging.judge import PartitionJudge
+from pipelines.fleet.judging.records import ControlRecord, Observe, ObservedRecord, ProducerIdentity, observe_record
 from pipelines.fleet.membership import GroupMember
 from pipelines.fleet.partition import PartitionContext, RecordJudge
 from tests.acceptance.kafka.observers import observe_at_once

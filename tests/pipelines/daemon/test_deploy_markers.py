@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.daemon.deploy_markers import follow_markers, make_marker, record_deployment
-from pipelines.fleet.judging import ControlRecord, PartitionJudge, observe_record
+from pipelines.fleet.judging.judge import PartitionJudge
+from pipelines.fleet.judging.records import ControlRecord, observe_record
 from pipelines.service.history_thread import open_history_thread
 from tests import factories
 from tests.acceptance.kafka.observers import observe_at_once

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.fleet.judging import PartitionJudge, observe_record, readable_states
+from pipelines.fleet.judging.judge import PartitionJudge
+from pipelines.fleet.judging.records import observe_record
+from pipelines.fleet.judging.states import readable_states
 from pipelines.observe.observer import Observation
 from tests import factories
 from tests.acceptance.kafka.observers import observe_at_once

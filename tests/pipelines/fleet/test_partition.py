@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from pipelines.fleet import partition as partition_module
-from pipelines.fleet.judging import REJECTED_RULE
+from pipelines.fleet.judging.judge import REJECTED_RULE
 from pipelines.fleet.membership import GroupMember
 from pipelines.fleet.partition import PartitionContext, PartitionWorker
 from pipelines.observe.observer import Observation

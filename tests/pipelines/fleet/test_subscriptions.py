@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.fleet import subscriptions
 from pipelines.fleet.group_rules import GatheredRecord, GroupPartitionJudge
-from pipelines.fleet.judging import PartitionJudge
+from pipelines.fleet.judging.judge import PartitionJudge
 from pipelines.fleet.subscriptions import Subscriptions, producer_identity
 from tests.acceptance.kafka.observers import observe_at_once
 from vqmon.core.alerts.rules import AlertRule
