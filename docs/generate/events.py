@@ -17,7 +17,7 @@ from docs.generate.source_comments import field_comments
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.alerts.reactions.input_switching import InputDecision
 from vqmon.core.scores import UNSCORED_REFERENCE
-from vqmon.core.types import UNMEASURED_AUDIO, Alert, QualityEvent, Segment, SegmentFailure
+from vqmon.core.types import SUBTITLE_PROBLEMS, UNMEASURED_AUDIO, Alert, QualityEvent, Segment, SegmentFailure
 from vqmon.errors import REASONS
 from vqmon.transport.wire.control_messages import ENDED, MARKER, control_message_schema
 from vqmon.transport.wire.segment_messages import SEGMENT_TYPE, segment_schema
@@ -72,6 +72,9 @@ def events_page() -> str:
         "### Without sound",
         "`unmeasured_audio` of a scored segment.",
         table(("code", "meaning"), [(f"`{code}`", sentence(text)) for code, text in UNMEASURED_AUDIO.items()]),
+        "### Subtitles that are not known",
+        "`problem` of a rendition in `subtitles`.",
+        table(("code", "meaning"), [(f"`{code}`", sentence(text)) for code, text in SUBTITLE_PROBLEMS.items()]),
         *_incoming(),
         source="vqmon/core/types.py and vqmon/errors.py",
     )

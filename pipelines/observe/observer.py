@@ -33,6 +33,7 @@ from vqmon.core.types import (
     Sampling,
     Segment,
     SegmentFailure,
+    SubtitleFacts,
     event_id,
     failure_from_error,
 )
@@ -49,6 +50,9 @@ FindReference = Callable[[Segment], Coroutine[None, None, Reference | ReferenceC
 FindSound = Callable[[Segment], Coroutine[None, None, SeparateSound | None]]
 """Finds the sound of a segment that is not in it; None = it is, or there is none. Raises SegmentError."""
 
+FindSubtitles = Callable[[Segment], Coroutine[None, None, tuple[SubtitleFacts, ...]]]
+"""Tells what the subtitles of the time of a segment hold; empty where there are none. Raises SegmentError."""
+
 StoreMedia = Callable[[QualityEvent, bytes], Coroutine[None, None, None]]
 """Stores the media of an event for later, if they are wanted."""
 
@@ -57,6 +61,10 @@ _MAX_SOUND_BYTES = 64_000_000
 
 async def _nothing(segment: Segment) -> None:
     return None
+
+
+async def _no_subtitles(segment: Segment) -> tuple[SubtitleFacts, ...]:
+    return ()
 
 
 async def _store_nothing(event: QualityEvent, media: bytes) -> None:
@@ -86,6 +94,7 @@ class Observer:
     record_stage: RecordStage = lambda stage, seconds: None
     find_reference: FindReference = _nothing
     find_sound: FindSound = _nothing
+    find_subtitles: FindSubtitles = _no_subtitles
     store_media: StoreMedia = _store_nothing
     # observes segments that are being made; None = nobody asks for that
     partial: PartialObserver | None = None
@@ -126,6 +135,7 @@ class Observer:
                     scored = replace(scored, decoded=replace(scored.decoded, reference=missing))
                 heat_maps = await self._heat_maps(item, scored)
                 event = self._event(item.without_secrets(), scored, heat_maps, served_url=fetched.served_url)
+                event = replace(event, subtitles=await self._subtitles_of(item))
                 await self.store_media(event, fetched.media)
         except SegmentError as error:
             failure = failure_from_error(item.without_secrets(), error, observed_at=self.now())
@@ -165,6 +175,14 @@ class Observer:
             return _FetchedSound(is_unavailable=True)
         media = b"".join(parts)
         return _FetchedSound(is_unavailable=True) if len(media) > _MAX_SOUND_BYTES else _FetchedSound(sound, media)
+
+    async def _subtitles_of(self, segment: Segment) -> tuple[SubtitleFacts, ...]:
+        try:
+            with measured_stage("fetch_subtitles", self.record_stage), unexpected_as(FetchError, segment):
+                return await self.find_subtitles(segment)
+        except SegmentError as error:
+            _log.warning(**log_event("subtitles.unavailable", segment=segment.key, why=str(error)))
+            return ()
 
     async def _score_with_reference(self, segment: Segment, media: bytes, sound: "_FetchedSound") -> SegmentScores:
         others = OtherMedia(sound=sound.media) if sound.media else OtherMedia()

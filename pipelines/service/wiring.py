@@ -15,17 +15,18 @@ from typing import Any, Literal, Unpack
 from urllib.parse import unquote, urlsplit
 
 import vqmon
-from pipelines.observe.observer import FindReference, FindSound, Observer
+from pipelines.observe.observer import FindReference, FindSound, FindSubtitles, Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.observe.playlists.partial_verdicts import PartialObserver
 from pipelines.observe.playlists.references import ReferencePlaylist
 from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
+from pipelines.observe.playlists.subtitles import SubtitlePlaylists
 from pipelines.observe.scoring_tiers import OtherMedia, RecordStage, Scorer, ScoringCascade
 from pipelines.service.history_thread import HistoryThread
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.timeline import Thumbnails
-from vqmon.core.types import DecodedSegment, Reference, ReferenceComparison, Segment, View
+from vqmon.core.types import DecodedSegment, Reference, ReferenceComparison, Segment, SubtitleFacts, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
 from vqmon.media.decode.sandbox.jail import PROTECTIONS
@@ -45,6 +46,7 @@ from vqmon.settings.sections import (
     NotifySettings,
     ScoringSettings,
     SourceSettings,
+    SubtitlesSettings,
     WatchedStream,
 )
 from vqmon.telemetry.metrics import Meters
@@ -101,6 +103,7 @@ async def open_observer(
             record_stage=record_stage,
             find_reference=_stream_references(settings.source.streams, fetcher),
             find_sound=_segment_sound(settings, fetcher),
+            find_subtitles=_segment_subtitles(settings, fetcher),
             located_drop_frames=settings.scoring.located_frames,
             partial=_partial_observer(settings, fetcher, pool, tiers.scorers[0]),
         )
@@ -255,6 +258,24 @@ def _segment_sound(settings: Settings, fetcher: Fetcher) -> FindSound:
         return await playlists[stream.id, stream.arm].find(_as_listed(segment, stream))
 
     return find_sound
+
+
+def _segment_subtitles(settings: Settings, fetcher: Fetcher) -> FindSubtitles:
+    """The subtitles of each segment whose stream has a playlist."""
+    streams = settings.source.streams if settings.subtitles.enabled else ()
+    by_arm = _StreamsByArm(streams)
+    playlists = {
+        (stream.id, stream.arm): SubtitlePlaylists(
+            as_url(stream.url), fetcher=fetcher, fetch=fetcher.fetch, now=utc_now
+        )
+        for stream in streams
+    }
+
+    async def find_subtitles(segment: Segment) -> tuple[SubtitleFacts, ...]:
+        stream = by_arm.find(segment)
+        return await playlists[stream.id, stream.arm].find(_as_listed(segment, stream)) if stream else ()
+
+    return find_subtitles
 
 
 def decoder_pool(settings: Settings, *, meters: Meters | None = None, max_samples: int = 600) -> DecoderPool:
@@ -479,6 +500,8 @@ def settings_for_watch(settings: Settings, address: str, *, stream_id: str, hist
     changes = {"source": source, "fetch": fetch, "history": history_settings, "notify": NotifySettings()}
     if not settings.audio.model_fields_set:
         changes["audio"] = AudioSettings(enabled=True)
+    if not settings.subtitles.model_fields_set:
+        changes["subtitles"] = SubtitlesSettings(enabled=True)
     return settings.model_copy(update=changes)
 
 

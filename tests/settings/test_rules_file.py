@@ -16,7 +16,7 @@ DEFAULTS = parse_rules(DEFAULT_FILE.read_text())
 
 def test_the_rules_that_come_with_vqmon() -> None:
     """They are of every kind but collapse, which is not enabled, some page and some wait, and their scorer exists."""
-    kinds = {"audio", "floor", "signal", "no_score", "missing", "regression", "group"}
+    kinds = {"audio", "floor", "signal", "no_score", "missing", "regression", "group", "subtitles"}
     assert {rule.condition.kind for rule in DEFAULTS} == kinds
     assert {rule.severity for rule in DEFAULTS} == {"page", "ticket"}
     assert parse_rules(DEFAULT_FILE.read_text(), scorers=["lite@1"]) == DEFAULTS

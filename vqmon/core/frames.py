@@ -360,6 +360,37 @@ UNMEASURED_AUDIO: dict[str, str] = {
 """Why the sound of a segment was not measured."""
 
 
+SUBTITLE_PROBLEMS: dict[str, str] = {
+    "missing": "its playlist lists no segment of this time, or the server does not have it",
+    "unavailable": "its playlist or its segment cannot be fetched",
+    "unreadable": "its segment is not WebVTT or TTML, or damaged",
+}
+"""Why it is not known whether a rendition of subtitles has cues."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubtitleFacts:
+    """What one rendition of subtitles holds at the time of a segment."""
+
+    # its language and its label, as the playlist states them
+    name: str
+    # as the playlist states it; empty = not stated
+    language: str = ""
+    # it only holds what must be shown to everybody, such as foreign dialogue
+    is_forced: bool = False
+    # in the segments of subtitles of this time; 0 = nothing is to be shown, or `problem` tells more
+    cues: int = 0
+    # a key of SUBTITLE_PROBLEMS; empty = it was read
+    problem: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.problem and self.problem not in SUBTITLE_PROBLEMS:
+            raise ValueError(f"unknown problem of subtitles: {self.problem!r}")
+        if self.cues < 0 or (self.cues and self.problem):
+            raise ValueError(f"cues out of range: {self.cues}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioFacts:
     """What is measured of the sound of a segment: loudness, levels and timeline.

@@ -12,6 +12,7 @@ from vqmon.core.calibration import ScoreInterval
 from vqmon.core.frames import (
     AUDIO_MEASUREMENTS,
     SIGNALS,
+    SUBTITLE_PROBLEMS,
     UNMEASURED_AUDIO,
     AudioFacts,
     ClipSampling,
@@ -21,6 +22,7 @@ from vqmon.core.frames import (
     MediaFacts,
     Pixels,
     Sampling,
+    SubtitleFacts,
     TileGrid,
     View,
 )
@@ -57,6 +59,7 @@ __all__ = [
     "PROMOTION_REASONS",
     "PROMOTION_SKIP_REASONS",
     "SIGNALS",
+    "SUBTITLE_PROBLEMS",
     "UNMEASURED_AUDIO",
     "Alert",
     "AlertEvidence",
@@ -94,6 +97,7 @@ __all__ = [
     "SegmentFailure",
     "Severity",
     "SignalSummary",
+    "SubtitleFacts",
     "TileGrid",
     "View",
     "alert_id",
@@ -318,6 +322,8 @@ class QualityEvent:
     audio: AudioFacts | None = None
     # a key of UNMEASURED_AUDIO: why there is no `audio` though it is asked for
     unmeasured_audio: str = ""
+    # one per rendition of subtitles that the playlist offers; empty where they are not watched
+    subtitles: tuple[SubtitleFacts, ...] = ()
     # the address that the media came from, where the segment has several; empty otherwise
     served_url: str = ""
     # the scorers that were asked and gave no score; none of them is in `scores` or `shadow_scores`

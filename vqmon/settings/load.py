@@ -31,6 +31,7 @@ from vqmon.settings.sections import (
     NotifySettings,
     ScoringSettings,
     SourceSettings,
+    SubtitlesSettings,
     WebhookSettings,
     WebSettings,
     WindowSettings,
@@ -81,6 +82,7 @@ class Settings(BaseSettings):
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings()
     audio: AudioSettings = AudioSettings()
+    subtitles: SubtitlesSettings = SubtitlesSettings()
     scoring: ScoringSettings = ScoringSettings()
     alerts: AlertSettings = AlertSettings()
     notify: NotifySettings = NotifySettings()

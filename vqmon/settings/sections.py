@@ -266,6 +266,12 @@ class AudioSettings(Section):
     enabled: bool = False
 
 
+class SubtitlesSettings(Section):
+    """Whether the subtitles that playlists offer are watched beside the pictures."""
+
+    enabled: bool = False
+
+
 class ScoringSettings(Section):
     """Which scorers run, and where."""
 

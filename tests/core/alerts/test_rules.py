@@ -35,6 +35,7 @@ def test_rules_look_where_they_match() -> None:
 def test_every_kind_of_condition_is_registered_under_its_kind() -> None:
     assert sorted(CONDITIONS) == [
         "audio", "captions", "collapse", "floor", "group", "missing", "no_score", "reference", "regression", "signal",
+        "subtitles",
     ]  # fmt: skip
     assert all(condition.kind == kind for kind, condition in CONDITIONS.items())
 

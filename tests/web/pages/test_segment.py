@@ -9,7 +9,14 @@ from tests import factories
 from tests.web import seed
 from tests.web.stored_history import StoredHistory
 from vqmon.core.scores import Promotion
-from vqmon.core.types import QualityEvent, ReferencePairing, ReferenceScore, ScoreInterval, SegmentFailure
+from vqmon.core.types import (
+    QualityEvent,
+    ReferencePairing,
+    ReferenceScore,
+    ScoreInterval,
+    SegmentFailure,
+    SubtitleFacts,
+)
 
 SCORED, UNSCORED = QualityEvent, SegmentFailure
 
@@ -73,6 +80,22 @@ async def test_segment_shows_reference_measures_or_why_there_are_none(
     event = seed.next_event("weather", "720p", 61.0)
     history.write(replace(event, unscored_reference="misaligned", unscored_reference_detail="another film"))
     assert "another film" in await text(client, f"/segments/{event.id}")
+
+
+async def test_segment_shows_the_subtitles(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """Cues, none, or why it is not known; text from a playlist is no markup."""
+    subtitles = (
+        SubtitleFacts(name="en <b>English", cues=2),
+        SubtitleFacts(name="de"),
+        SubtitleFacts(name="fr", problem="missing", detail="404 from the origin"),
+    )
+    event = replace(seed.next_event("weather", "480p", 61.0), subtitles=subtitles)
+    history.write(event)
+    page = await text(client, f"/segments/{event.id}")
+    for words in ("en &lt;b&gt;English", "2 cues", "no cue", "missing: 404 from the origin"):
+        assert words in page
+    reply = (await client.get(f"/api/v1/outcomes/{event.id}")).json()
+    assert [each["cues"] for each in reply["subtitles"]] == [2, 0, 0]
 
 
 async def test_segment_names_a_scorer_that_failed(client: httpx.AsyncClient, history: StoredHistory) -> None:

@@ -16,6 +16,7 @@ from vqmon.core.alerts.conditions.no_score import NoScore
 from vqmon.core.alerts.conditions.reference import ReferenceLimit
 from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.alerts.conditions.signal import Signal
+from vqmon.core.alerts.conditions.subtitles import Subtitles
 from vqmon.core.types import Rendition, Severity
 
 CONDITIONS: Mapping[str, type[Condition]] = {
@@ -31,6 +32,7 @@ CONDITIONS: Mapping[str, type[Condition]] = {
         ReferenceLimit,
         Audio,
         Captions,
+        Subtitles,
     )
 }
 """`kind` in the rules file -> condition."""

@@ -17,7 +17,7 @@ from vqmon.media.sources.dash.sidx import IndexLocation, Subsegment, load_index
 from vqmon.media.sources.hls.low_latency import LowLatencyReloads
 from vqmon.media.sources.hls.master import MasterPlaylist
 from vqmon.media.sources.hls.parser import parse_hls
-from vqmon.media.sources.media_playlist import MediaPlaylist, Origin, Track, with_mirrors
+from vqmon.media.sources.media_playlist import MediaPlaylist, Origin, SubtitleTrack, Track, with_mirrors
 from vqmon.media.sources.steering import ContentSteering, SteeringServer
 
 _PLAYLIST_MAX_BYTES = 16_000_000
@@ -48,6 +48,14 @@ class PlaylistLoader(Protocol):
 
         Raises SegmentError("playlist").
         """
+        ...
+
+    async def subtitle_tracks(self, name: str, now: datetime) -> tuple[SubtitleTrack, ...]:
+        """The renditions of subtitles that are offered for the named rendition; raises SegmentError("playlist")."""
+        ...
+
+    async def load_subtitles(self, name: str, track: SubtitleTrack, now: datetime) -> MediaPlaylist:
+        """The playlist of one of the `subtitle_tracks` of the named rendition; raises SegmentError("playlist")."""
         ...
 
 
@@ -82,6 +90,7 @@ class _HlsLoader:
         self._origins: dict[str, tuple[Origin, ...]] = {}
         # of each rendition whose sound has a playlist of its own
         self._audio_urls: dict[str, str] = {}
+        self._subtitles: dict[str, tuple[SubtitleTrack, ...]] = {}
         self._server: SteeringServer | None = None
         self._steering = ContentSteering(fetcher)
         self._warnings: tuple[str, ...] = ()
@@ -98,6 +107,7 @@ class _HlsLoader:
             self._warnings = playlist.warnings
             self._origins = {track.name: track.origins for track in playlist.tracks}
             self._audio_urls = {track.name: track.audio_url for track in playlist.tracks if track.audio_url}
+            self._subtitles = {track.name: track.subtitles for track in playlist.tracks}
             return playlist.tracks
         self._origins = {"main": (Origin(url=self._url),)}
         return (Track(name="main", url=self._url),)
@@ -133,6 +143,23 @@ class _HlsLoader:
         url = self._audio_urls.get(name)
         try:
             return await self._load_media(url) if url else None
+        except SegmentError:
+            self._origins.pop(name, None)
+            raise
+
+    async def subtitle_tracks(self, name: str, now: datetime) -> tuple[SubtitleTrack, ...]:
+        """Those of the subtitle group of the variant."""
+        if name not in self._origins:
+            await self.load_tracks()
+        return self._subtitles.get(name, ())
+
+    async def load_subtitles(self, name: str, track: SubtitleTrack, now: datetime) -> MediaPlaylist:
+        """Load the playlist of the subtitles; after a failure its URL is looked up again."""
+        listed = {each.name: each for each in await self.subtitle_tracks(name, now)}
+        if track.name not in listed:
+            raise SegmentError("playlist", f"the master playlist does not list the subtitles {track.name!r} any more")
+        try:
+            return await self._load_media(listed[track.name].url)
         except SegmentError:
             self._origins.pop(name, None)
             raise
@@ -198,6 +225,17 @@ class _DashLoader:
         """The segments that the adaptation set of the sound lists now; it is the same for every rendition."""
         manifest = (await self._load_manifest(now)).sound
         return await self._list_segments(manifest, manifest.tracks[0], now) if manifest.tracks else None
+
+    async def subtitle_tracks(self, name: str, now: datetime) -> tuple[SubtitleTrack, ...]:
+        """The adaptation sets of subtitles; they are the same for every rendition."""
+        return (await self._load_manifest(now)).subtitles
+
+    async def load_subtitles(self, name: str, track: SubtitleTrack, now: datetime) -> MediaPlaylist:
+        """The segments that the adaptation set lists now."""
+        manifest = (await self._load_manifest(now)).of_subtitles(track.name)
+        if not manifest.tracks:
+            raise SegmentError("playlist", f"the MPD does not list the subtitles {track.name!r} any more")
+        return await self._list_segments(manifest, manifest.tracks[0], now)
 
     async def _list_segments(self, manifest: Manifest, track: Track, now: datetime) -> MediaPlaylist:
         await self._steering.refresh(manifest.steering, now)

@@ -18,20 +18,22 @@ MAX_ENTRIES = 100_000
 _PLAIN_NAME = re.compile(r"(?:[a-z0-9_][a-z0-9_.=,()~+-]*/){0,9}[a-z0-9_][a-z0-9_.=,()~+-]*", re.IGNORECASE | re.ASCII)
 
 MAX_TRACKS = 1000
+MAX_SUBTITLES = 32
+"""The most renditions of subtitles that are followed for one rendition of video; more are left out with a warning."""
+
 _MAX_MIRRORS = 4
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 _MAX_WARNINGS = 20
 _MAX_URL_CHARACTERS = 8192
+_MAX_NAME_CHARACTERS = 80
 _MAX_DATA_URL_CHARACTERS = 4_000_000
 """A `data:` URL holds the media itself; larger segments have files of their own."""
 MAX_SEQUENCE = 2**62
 _MAX_DURATION_SECONDS = 86_400.0
 SOUND_CODECS = ("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "dts", "mhm1", "mha1")
 """How the names of sound codecs (RFC 6381) begin."""
-_NO_VIDEO_CODECS = (
-    *SOUND_CODECS,
-    *("wvtt", "stpp", "ttml", "webvtt", "im1t", "tx3g", "c608", "c708"),
-)
+SUBTITLE_CODECS = ("wvtt", "stpp", "ttml", "webvtt", "im1t")
+_NO_VIDEO_CODECS = (*SOUND_CODECS, *SUBTITLE_CODECS, *("tx3g", "c608", "c708"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,19 @@ class ParseWarnings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubtitleTrack:
+    """One rendition of subtitles that a master playlist or an MPD offers for a rendition of video."""
+
+    # its language and what tells it from others of that language; unique for the rendition of video
+    name: str
+    language: str = ""
+    # of its media playlist; for DASH of the MPD
+    url: str = ""
+    # only what must be shown to everybody, such as foreign dialogue, so that long spans without a cue are usual
+    is_forced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
     """One video rendition in a master playlist or an MPD."""
 
@@ -83,6 +98,8 @@ class Track:
     backups: tuple[Origin, ...] = ()
     # of the media playlist with its sound; "" = the sound is in its own segments, or in DASH in a set of its own
     audio_url: str = ""
+    # of HLS; those of DASH are the same for every rendition
+    subtitles: tuple[SubtitleTrack, ...] = ()
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -208,6 +225,12 @@ class MediaPlaylist:
     reload_seconds: float | None = None
     # what the playlist says that could not be used
     warnings: tuple[str, ...] = ()
+
+
+def subtitle_name(language: str, label: str) -> str:
+    """What a rendition of subtitles is called: its language and its label, as far as they are stated."""
+    text = " ".join(dict.fromkeys(part.strip() for part in (language, label) if part.strip()))
+    return "".join(character for character in text if character.isprintable())[:_MAX_NAME_CHARACTERS] or "subtitles"
 
 
 def resolve_url(base: str, reference: str) -> str:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from vqmon.core.scores import PROMOTION_REASONS, PROMOTION_SKIP_REASONS, UNSCORED_REFERENCE
 from vqmon.core.types import (
     SIGNALS,
+    SUBTITLE_PROBLEMS,
     UNMEASURED_AUDIO,
     Alert,
     AudioFacts,
@@ -23,6 +24,7 @@ from vqmon.core.types import (
     ScorerFailure,
     Segment,
     SegmentFailure,
+    SubtitleFacts,
 )
 from vqmon.errors import REASONS
 from vqmon.plurals import plural
@@ -165,6 +167,8 @@ def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, _Facts]]:
             yield "Sound", _audio_facts(outcome.audio)
         elif outcome.unmeasured_audio:
             yield "Sound", [("Not measured", UNMEASURED_AUDIO[outcome.unmeasured_audio])]
+        if outcome.subtitles:
+            yield "Subtitles", [(each.name, _subtitle_text(each)) for each in outcome.subtitles]
     yield "Segment", _segment_facts(outcome)
     if isinstance(outcome, QualityEvent):
         if facts := _scorer_facts(outcome):
@@ -190,6 +194,12 @@ def _media_facts(media: MediaFacts) -> _Facts:
     if media.tone_mapping:
         facts.append(("Tone mapping", media.tone_mapping))
     return facts + [("Note", note) for note in media.notes]
+
+
+def _subtitle_text(subtitles: SubtitleFacts) -> str:
+    if subtitles.problem:
+        return f"{subtitles.problem}: {subtitles.detail or SUBTITLE_PROBLEMS[subtitles.problem]}"
+    return plural(subtitles.cues, "cue") if subtitles.cues else "no cue"
 
 
 def _audio_facts(audio: AudioFacts) -> _Facts:

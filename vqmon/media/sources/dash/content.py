@@ -11,9 +11,14 @@ from xml.etree.ElementTree import Element
 
 from vqmon.core.types import Encryption
 from vqmon.errors import SegmentError
+from vqmon.media.ancillary.splice import SpliceMessage, choose_message, parse_segmentation_type, parse_splice
 from vqmon.media.sources.dash import xml
-from vqmon.media.sources.media_playlist import SOUND_CODECS, has_only_other_codecs, resolve_url
-from vqmon.media.splice import SpliceMessage, choose_message, parse_segmentation_type, parse_splice
+from vqmon.media.sources.media_playlist import (
+    SOUND_CODECS,
+    SUBTITLE_CODECS,
+    has_only_other_codecs,
+    resolve_url,
+)
 
 _NO_VIDEO_SCHEMES = frozenset(
     {
@@ -69,6 +74,16 @@ def is_sound(adaptation_set: Element, element: Element) -> bool:
     kind = (adaptation_set.get("contentType") or "").strip().lower()
     mime = (element.get("mimeType") or adaptation_set.get("mimeType") or "").strip().lower()
     return kind == "audio" or mime.startswith("audio/") or any(codec.strip() for codec in codecs)
+
+
+def is_subtitles(adaptation_set: Element, element: Element) -> bool:
+    """Whether a Representation is WebVTT or TTML, as plain files or in MP4."""
+    codecs = (element.get("codecs") or adaptation_set.get("codecs") or "").strip().lower()
+    mime = (element.get("mimeType") or adaptation_set.get("mimeType") or "").strip().lower()
+    if codecs:
+        return codecs.startswith(SUBTITLE_CODECS)
+    kind = (adaptation_set.get("contentType") or "").strip().lower()
+    return mime in ("text/vtt", "application/ttml+xml") or (kind == "text" and mime == "application/mp4")
 
 
 def parse_encryption(levels: Sequence[Element], base: str) -> Encryption | None:

@@ -4,9 +4,9 @@ Segments of a presentation with a wall-clock origin are numbered by their start 
 restarts with each period and changes with each update of a timeline; segments of other VOD by their position.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from vqmon.errors import SegmentError
@@ -18,10 +18,12 @@ from vqmon.media.sources.dash.timeline import MAX_EARLY_SECONDS, MAX_NEWEST_SEGM
 from vqmon.media.sources.media_playlist import (
     MAX_ENTRIES,
     MAX_SEQUENCE,
+    MAX_SUBTITLES,
     MediaPlaylist,
     OpenEntry,
     Origin,
     PlaylistEntry,
+    SubtitleTrack,
     Track,
     add_seconds,
     parse_seconds,
@@ -50,6 +52,8 @@ class Period:
     representations: Sequence[Representation]
     # of the adaptation set whose sound a player begins with
     sound: Sequence[Representation] = ()
+    # of each adaptation set of subtitles
+    subtitles: Mapping[SubtitleTrack, Sequence[Representation]] = field(default_factory=dict)
     # why nothing of the period can be used; empty otherwise
     problem: str = ""
 
@@ -96,6 +100,28 @@ class Manifest:
             self,
             periods=[replace(period, representations=period.sound) for period in self.periods],
             tracks=() if best is None else (replace(best.track, name="sound"),),
+        )
+
+    @property
+    def subtitles(self) -> tuple[SubtitleTrack, ...]:
+        """The sets of subtitles of all periods, each name once."""
+        tracks = {track.name: track for period in reversed(self.periods) for track in period.subtitles}
+        return tuple(tracks.values())[:MAX_SUBTITLES]
+
+    def of_subtitles(self, name: str) -> "Manifest":
+        """The same presentation with one set of subtitles as the one track; without tracks when there is none."""
+        listed = [
+            next((texts for track, texts in period.subtitles.items() if track.name == name), ())
+            for period in self.periods
+        ]
+        first = next((text for texts in listed for text in texts), None)
+        return replace(
+            self,
+            periods=[
+                replace(period, representations=texts, problem="")
+                for period, texts in zip(self.periods, listed, strict=True)
+            ],
+            tracks=() if first is None else (replace(first.track, name=name),),
         )
 
     def index_locations(self, track: Track) -> list[IndexLocation]:

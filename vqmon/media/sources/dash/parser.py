@@ -9,14 +9,16 @@ from xml.etree.ElementTree import Element
 from vqmon.errors import SegmentError
 from vqmon.media.sources.dash import xml
 from vqmon.media.sources.dash.clock import ClockSource
-from vqmon.media.sources.dash.content import is_sound, is_video, parse_ad_breaks, parse_encryption
+from vqmon.media.sources.dash.content import is_sound, is_subtitles, is_video, parse_ad_breaks, parse_encryption
 from vqmon.media.sources.dash.links import UNRESOLVED, RemoteDocument, find_links, resolve_links
 from vqmon.media.sources.dash.manifest import Manifest, Period
 from vqmon.media.sources.dash.segments import Representation
 from vqmon.media.sources.media_playlist import (
+    MAX_SUBTITLES,
     MAX_TRACKS,
     Origin,
     ParseWarnings,
+    SubtitleTrack,
     Track,
     add_seconds,
     assign_names,
@@ -24,6 +26,7 @@ from vqmon.media.sources.media_playlist import (
     parse_timestamp,
     plausible_time,
     resolve_url,
+    subtitle_name,
 )
 from vqmon.media.sources.steering import SteeringServer
 
@@ -129,6 +132,7 @@ class _MpdParser:
     ) -> Period:
         representations: list[Representation] = []
         sound: list[Representation] = []
+        subtitles: dict[SubtitleTrack, Sequence[Representation]] = {}
         problem = element.get(UNRESOLVED, "")
         try:
             origins = self._base_urls(base, element)
@@ -139,6 +143,9 @@ class _MpdParser:
                     representations += self._parse_set(element, adaptation_set, origins, is_video)
                     if not sound or _is_main(adaptation_set):
                         sound = list(self._parse_set(element, adaptation_set, origins, is_sound)) or sound
+                    texts = list(self._parse_set(element, adaptation_set, origins, is_subtitles))
+                    if texts and len(subtitles) < MAX_SUBTITLES:
+                        subtitles.setdefault(_subtitle_track(adaptation_set), texts)
                 except SegmentError as error:
                     detail = f"AdaptationSet {adaptation_set.get('id') or number}: {error.detail}"
                     self.warnings.add(f"{label}, {detail}")
@@ -150,6 +157,7 @@ class _MpdParser:
             duration_seconds=duration_seconds,
             representations=representations,
             sound=sound,
+            subtitles=subtitles,
             problem=f"{label}: {problem}" if problem and not representations else "",
         )
 
@@ -212,6 +220,14 @@ class _MpdParser:
         for failure in failures:
             self.warnings.add(f"BaseURL: {failure.detail}")
         return tuple(resolved.values())[:_MAX_ORIGINS]
+
+
+def _subtitle_track(adaptation_set: Element) -> SubtitleTrack:
+    roles = [role.get("value", "") for role in xml.find_children(adaptation_set, "Role")]
+    label = next((child.text or "" for child in xml.find_children(adaptation_set, "Label")), "")
+    language = adaptation_set.get("lang", "")
+    is_forced = any(role.lower().replace("_", "-") == "forced-subtitle" for role in roles)
+    return SubtitleTrack(name=subtitle_name(language, label or " ".join(roles)), language=language, is_forced=is_forced)
 
 
 def _is_main(adaptation_set: Element) -> bool:

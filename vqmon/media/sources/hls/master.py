@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from vqmon.errors import SegmentError
 from vqmon.media.sources.hls.tags import M3u8Dict
 from vqmon.media.sources.media_playlist import (
+    MAX_SUBTITLES,
     MAX_TRACKS,
     Origin,
     ParseWarnings,
+    SubtitleTrack,
     Track,
     assign_names,
     has_only_other_codecs,
     resolve_url,
+    subtitle_name,
 )
 from vqmon.media.sources.steering import SteeringServer
 
@@ -62,7 +65,11 @@ def _parse_tracks(tree: M3u8Dict, base: str, warnings: ParseWarnings) -> tuple[T
             continue
         try:
             track = _parse_track(attributes, resolve_url(base, variant["uri"]))
-            track = replace(track, audio_url=_audio_url(tree, attributes, base, warnings))
+            track = replace(
+                track,
+                audio_url=_audio_url(tree, attributes, base, warnings),
+                subtitles=_subtitles(tree, attributes, base, warnings),
+            )
             angles = [
                 (angle, resolve_url(base, angle["uri"])) for angle in tree["media"] if _is_angle_of(angle, attributes)
             ]
@@ -135,6 +142,28 @@ def _audio_url(tree: M3u8Dict, variant: M3u8Dict, base: str, warnings: ParseWarn
     except SegmentError as error:
         warnings.add(f"{chosen['where']}: {error.detail}; the sound is not measured")
         return ""
+
+
+def _subtitles(tree: M3u8Dict, variant: M3u8Dict, base: str, warnings: ParseWarnings) -> tuple[SubtitleTrack, ...]:
+    """The renditions of the subtitle group of a variant (RFC 8216 4.3.4.1), each name once."""
+    group = variant.get("subtitles", "")
+    tracks: dict[str, SubtitleTrack] = {}
+    for rendition in tree["media"] if group else ():
+        if rendition.get("type") != "SUBTITLES" or rendition.get("group_id", "") != group or not rendition.get("uri"):
+            continue
+        language = rendition.get("language") or ""
+        name = subtitle_name(language, rendition.get("name") or "")
+        if len(tracks) == MAX_SUBTITLES:
+            warnings.add(f"the subtitle group {group!r} has more than {MAX_SUBTITLES} renditions; the rest is left out")
+            break
+        try:
+            url = resolve_url(base, rendition["uri"])
+        except SegmentError as error:
+            warnings.add(f"{rendition['where']}: {error.detail}; these subtitles are not watched")
+            continue
+        is_forced = rendition.get("forced", "").upper() == "YES"
+        tracks.setdefault(name, SubtitleTrack(name=name, language=language, url=url, is_forced=is_forced))
+    return tuple(tracks.values())
 
 
 def _has_no_video(attributes: M3u8Dict) -> bool:

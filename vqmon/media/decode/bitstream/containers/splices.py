@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from vqmon.media.ancillary.splice import parse_splice
 from vqmon.media.decode.bitstream.containers.boxes import iterate_iso_boxes
 from vqmon.media.decode.bitstream.containers.transport_stream import iterate_sections, program_streams
-from vqmon.media.splice import parse_splice
 
 _SPLICE_STREAM = 0x86  # stream_type of splice_info_section in the programme map (SCTE 35 8.1)
 _CLOCK_HZ = 90_000

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from vqmon.media.splice import SpliceMessage, choose_message, parse_segmentation_type, parse_splice
+from vqmon.media.ancillary.splice import SpliceMessage, choose_message, parse_segmentation_type, parse_splice
 
 # ANSI/SCTE 35 2023, clause 14: sample time_signal and splice_insert messages
 PLACEMENT_START = "/DA0AAAAAAAA///wBQb+cr0AUAAeAhxDVUVJSAAAjn/PAAGlmbAICAAAAAAsoKGKNAIAmsnRfg=="

@@ -1,0 +1,1 @@
+"""What media carry beside pictures and sound: splice messages and subtitles."""
