@@ -317,11 +317,12 @@ def init(ctx: click.Context, address: str | None, stream: str, output: Path, off
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def files(folder: Path) -> None:
+@click.option("--runbooks", metavar="URL", default="", help="Where docs/runbooks is served, for the Prometheus rules.")
+def files(folder: Path, runbooks: str) -> None:
     """Write the files that come with vqmon into FOLDER: settings, rules, units, dashboards, SQL, schemas."""
     from pipelines.commands.installation.setup import write_shipped_files
 
-    for path in write_shipped_files(folder):
+    for path in write_shipped_files(folder, runbooks=runbooks):
         out.print(str(path), markup=False, soft_wrap=True)
 
 

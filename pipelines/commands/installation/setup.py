@@ -84,9 +84,14 @@ def write_settings(text: str, file: Path) -> None:
         raise SettingsError(f"{file}: cannot be written: {error.strerror}") from error
 
 
-def write_shipped_files(folder: Path) -> list[Path]:
+_EXAMPLE_RUNBOOKS = "https://vqmon.example.org/docs/runbooks.html"
+"""The page that the shipped Prometheus rules lead to."""
+
+
+def write_shipped_files(folder: Path, *, runbooks: str = "") -> list[Path]:
     """Copy settings, rules, schemas, SQL, dashboards and units into a folder that is empty or new; returns the files.
 
+    `runbooks` is the address of the page of runbooks that the Prometheus rules lead to; "" leaves the example.
     Raises SettingsError for a folder that holds anything, or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -94,6 +99,10 @@ def write_shipped_files(folder: Path) -> list[Path]:
     try:
         for name in _KEPT:
             shutil.copytree(_shipped(name), folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        if runbooks:
+            rules = folder / "config" / "prometheus" / "vqmon.rules.yml"
+            text = rules.read_text(encoding="utf-8")
+            rules.write_text(text.replace(_EXAMPLE_RUNBOOKS, runbooks.partition("#")[0]), encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())

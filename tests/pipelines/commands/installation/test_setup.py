@@ -70,6 +70,15 @@ def test_settings_for_a_playlist_on_this_machine_allow_its_folder(
     assert (stream.id, stream.url) == ("live", (folder / "live.m3u8").as_uri())
 
 
+def test_the_rules_lead_to_the_runbooks_that_are_served(tmp_path: Path) -> None:
+    """Each alert to its own place on that page; the example is gone from the rules."""
+    write_shipped_files(tmp_path / "out", runbooks="https://docs.example.net/vqmon/runbooks.html")
+    rules = (tmp_path / "out" / "config" / "prometheus" / "vqmon.rules.yml").read_text(encoding="utf-8")
+    urls = [line.split(": ", 1)[1] for line in rules.splitlines() if line.strip().startswith("runbook_url:")]
+    assert len(urls) > 20
+    assert all(url.startswith("https://docs.example.net/vqmon/runbooks.html#vqmon") for url in urls)
+
+
 def test_the_shipped_files_are_written_whole(tmp_path: Path) -> None:
     """Units, dashboards, rules, SQL and schemas; into a new folder only."""
     names = {str(path.relative_to(tmp_path / "out")) for path in write_shipped_files(tmp_path / "out")}
