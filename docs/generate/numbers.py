@@ -149,7 +149,8 @@ def signals_page() -> str:
         "With `[audio]` enabled; a rule of the kind `audio` names one in `measurement`.",
         table(("measurement", "unit", "meaning"), sound),
         "## Reference measures",
-        "For segments that have a reference; `scoring.references` lists which are computed.",
+        "For segments that have a reference; `scoring.references` lists which are computed. `cambi`, `niqe` "
+        "and `il_niqe` are of the segment's picture alone.",
         table(("measure", "unit", "range", "better", "meaning"), references),
         "## Other picture measures",
         "Of the library `vqmon.media.measures`, and of `vqmon ladder` and `vqmon evaluate`.",

@@ -202,7 +202,7 @@ class ReferenceScore:
     measure: str
     # mean over the paired frames
     value: float
-    # one per sampled frame; None for a frame that has no partner in the reference
+    # one per sampled frame; None for a frame that has no partner in the reference or no value
     frame_values: tuple[float | None, ...]
     # "dB", or "" for a measure without a unit
     unit: str

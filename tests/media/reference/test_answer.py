@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vqmon.core.scores import ReferenceScore
 from vqmon.media.images.colour import Colour
 from vqmon.media.reference.answer import PictureWriter, parse_comparison
 from vqmon.media.reference.canvas import Canvas
@@ -122,3 +123,19 @@ def test_pictures_that_were_not_asked_for_or_lie_outside_are_refused(wrong: dict
     memory = np.zeros(2 * 2 * 16 * 16 * 3, np.uint8)
     with pytest.raises((ValueError, KeyError, TypeError)):
         parse_comparison(answer(pictures=[region]), WITH_PICTURES, sample_count=3, memory=memory)
+
+
+def test_a_frame_for_which_a_measure_has_no_value_counts_for_nothing() -> None:
+    """NIQE of a picture without texture: the others make the mean; without any, the measure is left out."""
+    request = ReferenceRequest(measures=("psnr", "niqe"))
+
+    def scores(niqe: list[float | None]) -> list[ReferenceScore]:
+        measures = {"psnr": answer()["measures"]["psnr"], "niqe": {"values": niqe, "components": {}}}
+        return list(parse_comparison(answer(measures=measures), request, sample_count=3).scores)
+
+    assert scores([None, 5.0])[1].frame_values == (None, None, 5.0)
+    assert scores([None, 5.0])[1].value == 5.0
+    assert [score.measure for score in scores([None, None])] == ["psnr"]
+    alone = answer(measures={"niqe": {"values": [None, None], "components": {}}})
+    comparison = parse_comparison(alone, ReferenceRequest(measures=("niqe",)), sample_count=3)
+    assert (comparison.unscored, "texture" in comparison.detail) == ("failed", True)

@@ -192,6 +192,23 @@ async def test_a_picture_has_the_values_of_its_own_pixels(pool: DecoderPool) -> 
     assert values(comparison) == pytest.approx([10 * np.log10(255**2 / (difference**2).mean())], abs=1e-3)
 
 
+async def test_measures_of_the_segment_alone_stand_beside_the_others(pool: DecoderPool) -> None:
+    """NIQE and IL-NIQE of the segment's own pixels, computed in the decoder process; none for a flat picture."""
+    request = ReferenceRequest(measures=("psnr", "niqe", "il_niqe"))
+    large = [np.kron(picture, np.ones((2, 2, 1), np.uint8)) for picture in (noisy(photo()), photo())]
+    comparison = await compare_stills(pool, *(png(picture) for picture in large), request=request)
+    for measure in ("niqe", "il_niqe"):
+        expected = MEASURES[measure].compute(None, Picture(large[0]))
+        assert expected != pytest.approx(MEASURES[measure].compute(None, Picture(large[1])), abs=0.1)
+        assert values(comparison, measure) == pytest.approx([expected], abs=1e-6)
+
+    too_small = await compare_stills(pool, png(noisy(photo())), png(photo()), request)
+    assert (too_small.unscored, too_small.detail.startswith("niqe needs pictures of 192 x 192 px")) == (
+        "too_small",
+        True,
+    )
+
+
 async def test_pictures_fit_the_canvas_and_are_never_enlarged(pool: DecoderPool) -> None:
     """A smaller encode is brought to the size of its reference, and both to the canvas where this is smaller still."""
     halves = png(photo().reshape(72, 2, 128, 2, 3).mean(axis=(1, 3)).astype(np.uint8))

@@ -188,6 +188,25 @@ def test_files_are_compared_with_the_file_of_their_name_in_a_folder_of_reference
     assert other["unscored_reference"] == "missing"
 
 
+def test_measures_of_the_segment_alone_are_asked_for_like_reference_measures(tmp_path: Path) -> None:
+    """They are of the segment's own picture: a blurred one has other values beside the same reference."""
+    (tmp_path / "vqmon.toml").write_text(
+        '[scoring]\nreferences = ["il_niqe", "psnr", "niqe"]\nreference_canvas = "reference"\n'
+    )
+    film = "mandelbrot=size=384x216:rate=25:end_scale=0.02:end_pts=250,trim=duration=2"
+    (tmp_path / "source.ts").write_bytes(clip(*x264("-crf", "10"), source=film))
+    (tmp_path / "blurred.ts").write_bytes(clip(*x264("-crf", "10"), source=f"{film},gblur=sigma=3"))
+    run = vqmon("--config", "vqmon.toml", "score", "--json", "source.ts", "blurred.ts", "--reference", "source.ts")
+    assert run.exit_code == 0, run.output
+    source, blurred = (json.loads(line)["data"]["references"] for line in run.stdout.splitlines())
+    assert [score["measure"] for score in source] == ["il_niqe", "psnr", "niqe"]
+    for index in (0, 2):
+        assert not blurred[index]["higher_is_better"]
+        assert min(blurred[index]["value"], source[index]["value"]) > 0
+        assert abs(blurred[index]["value"] - source[index]["value"]) > 0.5
+        assert len(blurred[index]["frame_values"]) == 2
+
+
 def test_a_scorer_that_always_fails_costs_the_other_nothing(tmp_path: Path) -> None:
     """Its graph takes only three frames, as many as its golden clip has; it is named beside the other's score."""
     write_composite(tmp_path, whole=True, rows=3)

@@ -69,6 +69,7 @@ from vqmon.media.images.colour import describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler
 from vqmon.media.images.signals.meter import SignalMeter
 from vqmon.media.images.signals.temporal import TEMPORAL_SIGNALS
+from vqmon.media.measures.no_reference import integrated, natural_statistics
 from vqmon.media.reference.answer import pack_unscored
 from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
@@ -518,9 +519,11 @@ def _open_sound(media: bytes, demuxer: str) -> "av.container.InputContainer":
 
 
 def import_late_modules() -> None:
-    """Import what a worker may need in its jail; call this before `enter_jail`."""
+    """Import and read what a worker may need in its jail; call this before `enter_jail`."""
     for name in _LATE_MODULES:
         importlib.import_module(name)
+    natural_statistics.own_model()
+    integrated.own_template()
 
 
 def _answer_request(

@@ -145,7 +145,8 @@ def _pack_measure(values: PairedValues, name: str) -> dict[str, Any]:
     pairs = [values.frames[index][name] for index in sorted(values.frames)]
     parts = pairs[0][1]
     return {
-        "values": [round(value, 6) for value, _ in pairs],
+        # nan: the measure has no value for this picture
+        "values": [None if math.isnan(value) else round(value, 6) for value, _ in pairs],
         "components": {
             part: round(sum(components[part] for _, components in pairs) / len(pairs), 6)
             for part in parts
@@ -206,10 +207,14 @@ def parse_comparison(
     pictures = _parse_pictures(answer["pictures"], request, samples, memory)
     if not request.measures and not pictures:
         return ReferenceComparison(unscored="failed", detail="there is no memory for pictures of this size")
+    parsed = [_parse_measure(name, _expect(measures[name], dict), samples, sample_count) for name in request.measures]
+    scores = tuple(score for score in parsed if score is not None)
+    if not scores and not pictures:
+        return ReferenceComparison(
+            unscored="failed", detail="no measure has a value for pictures with so little texture"
+        )
     return ReferenceComparison(
-        scores=tuple(
-            _parse_measure(name, _expect(measures[name], dict), samples, sample_count) for name in request.measures
-        ),
+        scores=scores,
         pictures=pictures,
         pairing=ReferencePairing(
             offset_seconds=_number(answer["offset_seconds"], -1e6, 1e6),
@@ -233,21 +238,27 @@ def _parse_heat_map(frames: object, samples: list[int], sample_count: int) -> tu
     return (HeatMap(measure="ssim", frames=tuple(by_sample.get(index, "") for index in range(sample_count))),)
 
 
-def _parse_measure(name: str, answer: Mapping[str, Any], samples: list[int], sample_count: int) -> ReferenceScore:
+def _parse_measure(
+    name: str, answer: Mapping[str, Any], samples: list[int], sample_count: int
+) -> ReferenceScore | None:
+    """None when the measure has a value for no frame."""
     facts = REFERENCE_MEASURES[name]
     low = -_MAX_VALUE if facts.low is None else facts.low - 1e-6
     high = _MAX_VALUE if facts.high is None else facts.high + 1e-6
-    values = [_number(value, low, high) for value in _expect(answer["values"], list)]
+    values = [None if value is None else _number(value, low, high) for value in _expect(answer["values"], list)]
     components = _expect(answer["components"], dict)
     if len(values) != len(samples) or len(components) > _MAX_COMPONENTS:
         raise ValueError(f"{name}: wrong number of values")
     by_sample = dict(zip(samples, values, strict=True))
+    measured = [value for value in values if value is not None]
+    if not measured:
+        return None
     return ReferenceScore(
         measure=name,
-        value=round(sum(values) / len(values), 6),
+        value=round(sum(measured) / len(measured), 6),
         frame_values=tuple(by_sample.get(index) for index in range(sample_count)),
         unit=facts.unit,
-        # of a measure that needs a reference it is stated
+        # of every measure of REFERENCE_MEASURES it is stated
         higher_is_better=bool(facts.higher_is_better),
         components={_text(part): _number(value, -_MAX_VALUE, _MAX_VALUE) for part, value in components.items()},
     )

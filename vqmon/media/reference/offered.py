@@ -1,4 +1,4 @@
-"""All reference measures that a segment can be compared by: those of libavfilter, in numpy, then those of libvmaf."""
+"""All measures that `scoring.references` may name: those of libavfilter, in numpy, then those of libvmaf."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,10 +12,14 @@ PICTURE_MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         name: measure
         for name, measure in MEASURES.items()
-        if measure.needs == "reference" and name not in FILTER_MEASURES
+        if measure.needs != "previous" and measure.higher_is_better is not None
+        if name not in FILTER_MEASURES and name not in LIBVMAF_MEASURES
     }
 )
-"""The measures in numpy, which compare RGB pictures; where libavfilter has one of that name, it is that one."""
+"""The measures in numpy, of RGB pictures; where libavfilter or libvmaf has one of that name, it is that one.
+
+`niqe` and `il_niqe` take the segment's picture alone. Those that say neither better nor worse (`si`) are left out.
+"""
 
 REFERENCE_MEASURES: Mapping[str, FilterMeasure | Measure | LibvmafMeasure] = MappingProxyType(
     {**FILTER_MEASURES, **PICTURE_MEASURES, **LIBVMAF_MEASURES}

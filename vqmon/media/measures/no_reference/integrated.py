@@ -261,7 +261,8 @@ def _template_of(arrays: np.lib.npyio.NpzFile) -> Template:
 
 
 @lru_cache(maxsize=1)
-def _own_template() -> Template:
+def own_template() -> Template:
+    """The template of sharp photos that ships; read once."""
     file = files("vqmon.media.measures.no_reference").joinpath("il_niqe_photos.npz")
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         return _template_of(arrays)
@@ -276,5 +277,5 @@ IL_NIQE = Measure(
     higher_is_better=False,
     needs="nothing",
     source="Zhang, Zhang and Bovik, IEEE TIP 24(8), 2015",
-    value=lambda _, picture: il_niqe(picture, _own_template()),
+    value=lambda _, picture: il_niqe(picture, own_template()),
 )

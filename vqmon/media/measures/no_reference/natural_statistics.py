@@ -197,7 +197,8 @@ def _asymmetric_mean(shape: float, left: float, right: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def _own_model() -> NaturalModel:
+def own_model() -> NaturalModel:
+    """The model of natural photos that ships; read once."""
     with (
         files("vqmon.media.measures.no_reference").joinpath("natural_photos.npz").open("rb") as file,
         np.load(file) as arrays,
@@ -215,5 +216,5 @@ NIQE = Measure(
     needs="nothing",
     source="Mittal, Soundararajan and Bovik, IEEE SPL 20(3), 2013",
     min_side_px=2 * _BLOCK,
-    value=lambda _, picture: niqe(picture, _own_model()),
+    value=lambda _, picture: niqe(picture, own_model()),
 )
