@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.media.ancillary.test_splice import INSERT
 from tests.media.clips import MOTION, clip, ffmpeg, x264
-from tests.media.test_splice import INSERT
 from vqmon.core.types import MediaFacts
 from vqmon.media.decode.pool import DecoderPool
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.media.ancillary.test_splice import INSERT, PLACEMENT_END, PLACEMENT_START
 from tests.media.sources.dash.rig import list_segments, parse_mpd_body, period
-from tests.media.test_splice import INSERT, PLACEMENT_END, PLACEMENT_START
 
 TEMPLATE = '<SegmentTemplate media="$Number$" duration="10"/>'
 SCHEME = "urn:scte:scte35:2014:xml+bin"
