@@ -1,8 +1,10 @@
 """The daemon on one host, as a process, on real media: nothing lost, nothing doubled, alerts that open and close."""
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.streams import BLACK, serving, write_story, write_vod
+from tests.conftest import need
 from tests.media.clips import MOTION, clip, ffmpeg, x264
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.judge import Judge
@@ -135,6 +138,42 @@ def test_what_a_replaced_history_does_not_take_outlives_a_kill(tmp_path: Path) -
     assert not any(request.endswith(segment.url.rpartition("/")[2]) for segment in left for request in requests)
     assert stored_sequences(history, "vod") == list(range(12))
     assert not spool.exists()
+
+
+def test_a_full_disk_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    """The message has the file and the reason; when there is room every segment is written, once."""
+    playlist, disk = write_vod(tmp_path / "vod", segments=4), tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    can = shutil.which("mount") is not None and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    need("mount", present=can, remedy="run as root, where a tmpfs can be mounted")
+    history, ballast, state = disk / "vqmon.db", disk / "ballast", tmp_path / "state"
+    state.mkdir()
+    try:
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        with serving(playlist.parent) as origin:
+            (tmp_path / "vqmon.toml").write_text(
+                f'[source]\nstreams = [{{ id = "vod", url = "{origin}/vod.m3u8" }}]\n[fetch]\nallow_http = true\n'
+                'allowed_hosts = ["127.0.0.1"]\nallowed_networks = ["127.0.0.0/8"]\n'
+                f"allowed_ports = [{origin.rpartition(':')[2]}]\n"
+                f'[history]\npath = "{history}"\n[daemon]\nstate_folder = "{state}"\n',
+                encoding="utf-8",
+            )
+            run = [sys.executable, "-m", "vqmon", "run"]
+            with subprocess.Popen(run, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as daemon:
+                while not spooled_outcomes(state / "vqmon.db.spool", history):
+                    assert daemon.poll() is None
+                    time.sleep(0.05)
+                ballast.unlink()
+                _, log = daemon.communicate(timeout=100)
+        assert daemon.returncode == 0, log
+        assert f"{history}: database or disk is full" in log
+        assert stored_sequences(history, "vod") == list(range(4))
+        assert not (state / "vqmon.db.spool").exists()
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def spooled_outcomes(spool: Path, history: Path) -> list[Outcome]:

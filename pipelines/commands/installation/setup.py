@@ -103,6 +103,11 @@ def write_shipped_files(folder: Path, *, runbooks: str = "") -> list[Path]:
             rules = folder / "config" / "prometheus" / "vqmon.rules.yml"
             text = rules.read_text(encoding="utf-8")
             rules.write_text(text.replace(_EXAMPLE_RUNBOOKS, runbooks.partition("#")[0]), encoding="utf-8")
+    except shutil.Error as error:
+        # one (source, target, message) for each file that failed
+        problems = error.args[0]
+        first = f"{problems[0][1]}: {problems[0][2].partition(': ')[0]}"
+        raise SettingsError(f"{folder}: {len(problems)} files cannot be written, such as {first}") from error
     except OSError as error:
         raise SettingsError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())

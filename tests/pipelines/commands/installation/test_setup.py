@@ -1,5 +1,6 @@
 """`vqmon init` and `vqmon files`: settings that load, with no more permissions than needed, and the shipped files."""
 
+import resource
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,14 @@ def test_the_shipped_files_are_written_whole(tmp_path: Path) -> None:
     } <= names
     with pytest.raises(SettingsError, match="not empty"):
         write_shipped_files(tmp_path / "out")
+
+
+def test_files_that_cannot_be_copied_are_counted_and_one_is_named(tmp_path: Path) -> None:
+    """A full disk fails for many files: one line says how many, which, and why."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(SettingsError, match=r"out: \d+ files cannot be written, such as /.*File too large$"):
+            write_shipped_files(tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
