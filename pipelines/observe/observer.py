@@ -63,10 +63,6 @@ async def _nothing(segment: Segment) -> None:
     return None
 
 
-async def _no_subtitles(segment: Segment) -> tuple[SubtitleFacts, ...]:
-    return ()
-
-
 async def _store_nothing(event: QualityEvent, media: bytes) -> None:
     return None
 
@@ -94,7 +90,8 @@ class Observer:
     record_stage: RecordStage = lambda stage, seconds: None
     find_reference: FindReference = _nothing
     find_sound: FindSound = _nothing
-    find_subtitles: FindSubtitles = _no_subtitles
+    # None = subtitles are not watched
+    find_subtitles: FindSubtitles | None = None
     store_media: StoreMedia = _store_nothing
     # observes segments that are being made; None = nobody asks for that
     partial: PartialObserver | None = None
@@ -177,6 +174,8 @@ class Observer:
         return _FetchedSound(is_unavailable=True) if len(media) > _MAX_SOUND_BYTES else _FetchedSound(sound, media)
 
     async def _subtitles_of(self, segment: Segment) -> tuple[SubtitleFacts, ...]:
+        if self.find_subtitles is None:
+            return ()
         try:
             with measured_stage("fetch_subtitles", self.record_stage), unexpected_as(FetchError, segment):
                 return await self.find_subtitles(segment)

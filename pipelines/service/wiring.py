@@ -260,9 +260,11 @@ def _segment_sound(settings: Settings, fetcher: Fetcher) -> FindSound:
     return find_sound
 
 
-def _segment_subtitles(settings: Settings, fetcher: Fetcher) -> FindSubtitles:
-    """The subtitles of each segment whose stream has a playlist."""
+def _segment_subtitles(settings: Settings, fetcher: Fetcher) -> FindSubtitles | None:
+    """The subtitles of each segment whose stream has a playlist; None where they are not watched."""
     streams = settings.source.streams if settings.subtitles.enabled else ()
+    if not streams:
+        return None
     by_arm = _StreamsByArm(streams)
     playlists = {
         (stream.id, stream.arm): SubtitlePlaylists(
