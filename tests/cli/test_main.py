@@ -15,14 +15,14 @@ from vqmon.transport.history.history import open_history
 
 
 def test_a_history_that_fails_is_no_wrong_setting(tmp_path: Path) -> None:
-    """4 for a file that cannot be read or written, 2 for one that is not there or not meant; both are in the help."""
+    """4 for a history that cannot be read, 2 for one that is not there and for any other file; both are in the help."""
     path, text = tmp_path / "history.db", tmp_path / "text.db"
     text.write_text("no database at all, but long enough to be looked at" * 20)
     with open_history(path, "write"):
         pass
     codes = {
         (text, tmp_path / "out.csv"): 4,
-        (path, tmp_path / "none" / "out.csv"): 4,
+        (path, tmp_path / "none" / "out.csv"): 2,
         (tmp_path / "none.db", tmp_path / "out.csv"): 2,
         (path, path): 2,
         (path, tmp_path / "out.csv"): 0,
