@@ -71,13 +71,13 @@ class _OpenSegmentWatcher:
         self._running, self._on_partial = running, on_partial
         self._fetched: FetchedParts = {}
         # number of the last growing segment that was received to its end
-        self._received_sequence = -1
+        self._received_sequence: int | None = None
 
     async def watch(self, opened: OpenSegment) -> None:
         """Observe the parts that are listed; or a growing segment, chunk by chunk, until it is whole."""
         if not opened.is_growing:
             await self._publish(self._observer.observe(opened, self._fetched))
-        elif opened.sequence > self._received_sequence:
+        elif opened.sequence != self._received_sequence:
             media = GrowingMedia()
             await run_concurrently([self._receive(opened, media), self._observe_chunks(opened, media)])
 
