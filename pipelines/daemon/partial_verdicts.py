@@ -94,7 +94,7 @@ class _OpenSegmentWatcher:
     async def _observe_chunks(self, opened: OpenSegment, media: GrowingMedia) -> None:
         async for chunks in media.chunks():
             if not self._queue.count:
-                await self._publish(self._observer.observe_chunks(opened, chunks))
+                await self._publish(self._observer.observe_media(opened, chunks))
 
     async def _publish(self, observation: Coroutine[None, None, PartialVerdict]) -> None:
         await self._running.acquire()

@@ -89,11 +89,11 @@ class GrowingMedia:
                 await asyncio.sleep(_MIN_INTERVAL_SECONDS - (clock() - began))
 
 
-def _end_of_chunks(media: bytes | bytearray) -> int:
+def _end_of_chunks(media: bytearray) -> int:
     """Where the last complete chunk (moof and mdat) of fragmented MP4 ends; 0 without one."""
     end = 0
     # a box that ends behind the media is not complete
-    for kind, _, box_end in iterate_iso_boxes(bytes(media), 0, len(media) + 1):
+    for kind, _, box_end in iterate_iso_boxes(media, 0, len(media) + 1):
         if kind == b"mdat" and box_end <= len(media):
             end = box_end
     return end
@@ -122,50 +122,45 @@ class PartialObserver:
 
         `fetched` is updated to the parts of this segment.
         """
-        return await self._observe(opened, self._joined(opened, fetched))
-
-    async def observe_chunks(self, opened: OpenSegment, media: bytes) -> PartialVerdict:
-        """The verdict on what has come of a growing segment; no error but those of programming is raised."""
-
-        async def received() -> bytes:
-            return media
-
-        return await self._observe(opened, received())
-
-    def unscored(self, opened: OpenSegment, error: SegmentError) -> PartialVerdict:
-        """The verdict on a segment of which nothing can be had."""
-        seconds = sum(part.duration_seconds for part in opened.parts)
-        return PartialVerdict(
-            rendition=opened.rendition,
-            sequence=opened.sequence,
-            starts_at=opened.starts_at,
-            from_seconds=opened.offset_seconds,
-            to_seconds=opened.offset_seconds + (0.0 if opened.is_growing else seconds),
-            observed_at=self._now(),
-            signals={},
-            unscored=error.reason,
-            unscored_detail=error.detail,
-        )
-
-    async def _observe(self, opened: OpenSegment, fetching: Coroutine[None, None, bytes]) -> PartialVerdict:
         try:
             with unexpected_as(ScoreError, opened.parts[0]):
-                media = await fetching
+                media = await self._joined(opened, fetched)
+        except SegmentError as error:
+            return self.unscored(opened, error)
+        return await self.observe_media(opened, media)
+
+    async def observe_media(self, opened: OpenSegment, media: bytes) -> PartialVerdict:
+        """The verdict on what has come of a segment; no error but those of programming is raised."""
+        try:
+            with unexpected_as(ScoreError, opened.parts[0]):
                 rate = 1 / (opened.part_seconds or _UNKNOWN_PART_SECONDS)
                 decoded = await self._decode(media, self._scorer.views, rate)
                 score = await self._scorer.score(decoded)
         except SegmentError as error:
             return self.unscored(opened, error)
-        seconds = sum(part.duration_seconds for part in opened.parts)
+        verdict = self._verdict_on(opened)
+        return replace(
+            verdict,
+            to_seconds=decoded.media.duration_seconds if opened.is_growing else verdict.to_seconds,
+            score=score,
+            signals={name: summarize_signal(values) for name, values in decoded.signals.items()},
+        )
+
+    def unscored(self, opened: OpenSegment, error: SegmentError) -> PartialVerdict:
+        """The verdict on a segment of which nothing can be had."""
+        return replace(self._verdict_on(opened), unscored=error.reason, unscored_detail=error.detail)
+
+    def _verdict_on(self, opened: OpenSegment) -> PartialVerdict:
+        """Which pictures are looked at, and when; of a growing segment it is not known how far they go."""
+        seconds = 0.0 if opened.is_growing else sum(part.duration_seconds for part in opened.parts)
         return PartialVerdict(
             rendition=opened.rendition,
             sequence=opened.sequence,
             starts_at=opened.starts_at,
             from_seconds=opened.offset_seconds,
-            to_seconds=decoded.media.duration_seconds if opened.is_growing else opened.offset_seconds + seconds,
+            to_seconds=opened.offset_seconds + seconds,
             observed_at=self._now(),
-            score=score,
-            signals={name: summarize_signal(values) for name, values in decoded.signals.items()},
+            signals={},
         )
 
     async def _joined(self, opened: OpenSegment, fetched: FetchedParts) -> bytes:

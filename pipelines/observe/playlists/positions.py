@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from vqmon.core.types import Segment
 from vqmon.errors import SegmentError
+from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.media.sources.loader import PlaylistLoader, open_playlist
 from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry
 
 MAX_WAIT_SECONDS = 3.0
@@ -116,6 +118,28 @@ class OwnPlaylists:
             offset_seconds=None,
             duration_seconds=segment.duration_seconds,
         )
+
+
+class StreamPlaylist:
+    """The playlist of a stream at `url`, which is opened once, when it is first needed."""
+
+    def __init__(self, url: str, *, fetcher: Fetcher, now: Callable[[], datetime]) -> None:
+        self.url, self._fetcher = url, fetcher
+        self._loader: PlaylistLoader | None = None
+        self._own = OwnPlaylists(self._load_own, now)
+
+    async def opened(self) -> PlaylistLoader:
+        """What loads it; raises SegmentError("playlist")."""
+        if self._loader is None:
+            self._loader = await open_playlist(self.url, self._fetcher)
+        return self._loader
+
+    async def position_of(self, segment: Segment) -> "Position":
+        """As `OwnPlaylists.position_of`."""
+        return await self._own.position_of(segment)
+
+    async def _load_own(self, name: str, now: datetime) -> MediaPlaylist:
+        return await (await self.opened()).load_playlist(name, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

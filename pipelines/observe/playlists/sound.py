@@ -10,15 +10,14 @@ from pipelines.observe.addresses import segment_at
 from pipelines.observe.playlists.positions import (
     CachedPlaylist,
     LocatedEntry,
-    OwnPlaylists,
     Position,
     Sleep,
+    StreamPlaylist,
     find_when_listed,
 )
 from vqmon.core.types import AudioFacts, Segment
 from vqmon.errors import SegmentError
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.sources.loader import PlaylistLoader, open_playlist
 from vqmon.media.sources.media_playlist import MediaPlaylist
 
 _MAX_PARTS = 16
@@ -70,9 +69,7 @@ class SoundPlaylist:
     def __init__(
         self, url: str, *, fetcher: Fetcher, now: Callable[[], datetime], sleep: Sleep = asyncio.sleep
     ) -> None:
-        self._url, self._fetcher, self._now, self._sleep = url, fetcher, now, sleep
-        self._loader: PlaylistLoader | None = None
-        self._own = OwnPlaylists(self._load_own, now)
+        self._stream, self._now, self._sleep = StreamPlaylist(url, fetcher=fetcher, now=now), now, sleep
         # by rendition; None = its sound is in its own segments, or it has none
         self._playlists: dict[str, CachedPlaylist | None] = {}
 
@@ -83,27 +80,19 @@ class SoundPlaylist:
         """
         name = segment.rendition.name
         if name not in self._playlists:
-            is_separate = await (await self._opened()).load_audio(name, self._now()) is not None
+            is_separate = await (await self._stream.opened()).load_audio(name, self._now()) is not None
             self._playlists[name] = CachedPlaylist(partial(self._load, name), self._now) if is_separate else None
         playlist = self._playlists[name]
         if playlist is None:
             return None
-        position = await self._own.position_of(segment)
+        position = await self._stream.position_of(segment)
         located = await find_when_listed(playlist, position, partial(_choose, position), sleep=self._sleep)
         if located is None:
             raise SegmentError("playlist", "the playlist of the sound lists nothing of this time and number")
         return _sound_of(segment, position, located)
 
-    async def _opened(self) -> PlaylistLoader:
-        if self._loader is None:
-            self._loader = await open_playlist(self._url, self._fetcher)
-        return self._loader
-
-    async def _load_own(self, name: str, now: datetime) -> MediaPlaylist:
-        return await (await self._opened()).load_playlist(name, now)
-
     async def _load(self, name: str, now: datetime) -> MediaPlaylist:
-        playlist = await (await self._opened()).load_audio(name, now)
+        playlist = await (await self._stream.opened()).load_audio(name, now)
         if playlist is None:
             raise SegmentError("playlist", "the master playlist lists no sound for this rendition any more")
         return playlist

@@ -10,9 +10,9 @@ from pipelines.observe.addresses import Fetch, segment_at
 from pipelines.observe.playlists.positions import (
     CachedPlaylist,
     LocatedEntry,
-    OwnPlaylists,
     Position,
     Sleep,
+    StreamPlaylist,
     find_when_listed,
 )
 from vqmon.core.types import Segment, SubtitleFacts
@@ -20,7 +20,6 @@ from vqmon.errors import SegmentError
 from vqmon.flow import run_concurrently
 from vqmon.media.ancillary.subtitles import count_cues
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.sources.loader import PlaylistLoader, open_playlist
 from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry, SubtitleTrack
 
 _MAX_PARTS = 16
@@ -46,9 +45,8 @@ class SubtitlePlaylists:
         now: Callable[[], datetime],
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self._url, self._fetcher, self._fetch, self._now, self._sleep = url, fetcher, fetch, now, sleep
-        self._loader: PlaylistLoader | None = None
-        self._own = OwnPlaylists(self._load_own, now)
+        self._stream = StreamPlaylist(url, fetcher=fetcher, now=now)
+        self._fetch, self._now, self._sleep = fetch, now, sleep
         # by rendition of the video, as they were first listed: what is not listed any more is missed
         self._tracks: dict[str, tuple[SubtitleTrack, ...]] = {}
         # by URL and name: renditions of the video mostly share them
@@ -61,32 +59,24 @@ class SubtitlePlaylists:
         """
         name = segment.rendition.name
         if name not in self._tracks:
-            self._tracks[name] = await (await self._opened()).subtitle_tracks(name, self._now())
+            self._tracks[name] = await (await self._stream.opened()).subtitle_tracks(name, self._now())
         tracks = self._tracks[name]
         if not tracks:
             return ()
-        position = await self._own.position_of(segment)
+        position = await self._stream.position_of(segment)
         return tuple(
             await run_concurrently(self._follow(name, track).facts(segment, position, self._fetch) for track in tracks)
         )
 
     def _follow(self, name: str, track: SubtitleTrack) -> "_FollowedSubtitles":
-        key = track.url or self._url, track.name
+        key = track.url or self._stream.url, track.name
         if key not in self._followed:
             playlist = CachedPlaylist(partial(self._load, name, track), self._now)
             self._followed[key] = _FollowedSubtitles(track, playlist, sleep=self._sleep)
         return self._followed[key]
 
-    async def _opened(self) -> PlaylistLoader:
-        if self._loader is None:
-            self._loader = await open_playlist(self._url, self._fetcher)
-        return self._loader
-
-    async def _load_own(self, name: str, now: datetime) -> MediaPlaylist:
-        return await (await self._opened()).load_playlist(name, now)
-
     async def _load(self, name: str, track: SubtitleTrack, now: datetime) -> MediaPlaylist:
-        return await (await self._opened()).load_subtitles(name, track, now)
+        return await (await self._stream.opened()).load_subtitles(name, track, now)
 
 
 class _FollowedSubtitles:

@@ -118,7 +118,7 @@ async def test_a_growing_segment_is_observed_up_to_its_last_complete_chunk() -> 
     assert [late async for late in chunks] == []
     assert seen == [init + b"".join(parts[:2]), init + b"".join(parts[:3])]
     async with DecoderPool(1) as pool:
-        verdict = await observer(Packager(), pool).observe_chunks(opened(1, is_growing=True), seen[0])
+        verdict = await observer(Packager(), pool).observe_media(opened(1, is_growing=True), seen[0])
     assert verdict.to_seconds == pytest.approx(0.8)
     assert verdict.score is not None
 

@@ -8,11 +8,14 @@ CLUSTER = b"\x1f\x43\xb6\x75"
 _EBML_SEGMENT = b"\x18\x53\x80\x67"
 
 
-def iterate_iso_boxes(media: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
+def iterate_iso_boxes(
+    media: bytes | bytearray, start: int = 0, end: int | None = None
+) -> Iterator[tuple[bytes, int, int]]:
     """(type, start of the content, end) of each box in a range, default all; stops at the first malformed one."""
     offset, end = start, len(media) if end is None else end
     while offset + 8 <= end:
-        size, kind, header_bytes = int.from_bytes(media[offset : offset + 4], "big"), media[offset + 4 : offset + 8], 8
+        size, header_bytes = int.from_bytes(media[offset : offset + 4], "big"), 8
+        kind = bytes(media[offset + 4 : offset + 8])
         if size == 1:
             size, header_bytes = int.from_bytes(media[offset + 8 : offset + 16], "big"), 16
         elif size == 0:
