@@ -42,3 +42,10 @@ def test_each_unit_runs_the_command_as_its_own_user(unit: Path) -> None:
 
     assert "ExecStart=/opt/vqmon/bin/vqmon --config /etc/vqmon/vqmon.toml" in text
     assert "User=vqmon" in text
+
+
+@pytest.mark.parametrize("name", ["vqmon.service", "vqmon-pictures@.service"])
+def test_a_stop_leaves_the_decoders_to_the_command(name: str) -> None:
+    """Otherwise systemd sends SIGTERM to every process of the unit, and what is in flight cannot be finished."""
+    unit = next(unit for unit in UNITS if unit.name == name)
+    assert "KillMode=mixed" in unit.read_text(encoding="utf-8").splitlines()

@@ -91,6 +91,17 @@ async def test_playlists_make_the_worker_open_no_connection() -> None:
     assert hits == 0
 
 
+async def test_signals_that_end_or_reload_the_daemon_end_no_decoder() -> None:
+    """Ctrl-C and timeout(1) signal a process group, others every process of a container: work in flight goes on."""
+    async with DecoderPool(1) as pool:
+        (pid,) = pool.idle_pids
+        assert os.getpgid(pid) == pid != os.getpgid(0)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            os.kill(pid, number)
+        await pool.decode(moving_clip(), views=[SMALL])
+        assert pool.idle_pids == (pid,)
+
+
 async def test_audio_alone_has_no_video() -> None:
     """A segment of sound is refused as such."""
     sound = ffmpeg("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "aac", "-f", "mpegts", "-")

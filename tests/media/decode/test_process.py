@@ -6,6 +6,7 @@ import mmap
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 
 from vqmon.core.types import View
 from vqmon.media.decode import process
-from vqmon.media.decode.process import DecoderProcess, _create_sealed_memory, worker_environment
+from vqmon.media.decode.process import DecoderProcess, _create_sealed_memory, kill_child, worker_environment
 from vqmon.media.decode.protocol import HEADER, START_ID, DecodeRequest, pack_message_start
 from vqmon.media.decode.sandbox.jail import IsolationReport
 
@@ -31,8 +32,6 @@ class StandInChild:
         self.returncode: int | None = None
 
     def kill(self) -> None:
-        if self.returncode is not None:
-            raise ProcessLookupError
         self.returncode = -9
 
     async def wait(self) -> int:
@@ -251,3 +250,21 @@ async def test_nothing_is_left_open_when_a_process_cannot_be_started(monkeypatch
         await DecoderProcess.start(REQUEST.limits)
     ((ours, theirs),) = opened
     assert (ours.fileno(), theirs.fileno()) == (-1, -1)
+
+
+async def test_a_kill_leaves_the_exit_code_to_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a child that has exited and was not waited for yet; asyncio waits in a thread up to Python 3.11."""
+    is_killed, waitpid = threading.Event(), os.waitpid
+
+    def waitpid_late(pid: int, options: int) -> tuple[int, int]:
+        is_killed.wait(20)
+        return waitpid(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", waitpid_late)
+    child = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "raise SystemExit(3)")
+    # waits for its exit and does not reap it; nothing else is to run meanwhile
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+    kill_child(child)
+    is_killed.set()
+    assert await child.wait() == 3
+    kill_child(child)

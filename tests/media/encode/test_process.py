@@ -1,6 +1,5 @@
 """Excerpts and encodes of tiny clips by the encoder process."""
 
-import asyncio
 import io
 import sys
 from pathlib import Path
@@ -49,16 +48,6 @@ async def test_a_start_after_the_end_is_refused(tmp_path: Path, container: str) 
     media = clip(*x264(), size=SIZE, seconds=2, container=container)
     with pytest.raises(DecodeError, match="nothing from 9 s on"):
         await excerpt_of(media, tmp_path, start=9.0)
-
-
-async def test_a_process_that_has_answered_is_waited_for_and_not_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A kill during its exit could reap it before asyncio does, which then warns of an unknown child process."""
-    kills: list[int] = []
-    monkeypatch.setattr(asyncio.subprocess.Process, "kill", lambda child: kills.append(child.pid))
-    await excerpt_of(clip(*x264(), size=SIZE, seconds=1), tmp_path)
-    assert kills == []
 
 
 async def test_what_is_no_clip_is_refused_with_its_reason(tmp_path: Path) -> None:

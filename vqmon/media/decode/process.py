@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,24 @@ class _Child(Protocol):
     def kill(self) -> None: ...
 
     async def wait(self) -> int: ...
+
+
+class _ChildProcess:
+    """A worker that is a child of this process."""
+
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        self._child = child
+        self.pid = child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._child.returncode
+
+    def kill(self) -> None:
+        kill_child(self._child)
+
+    async def wait(self) -> int:
+        return await self._child.wait()
 
 
 class _ServiceProcess:
@@ -111,6 +130,8 @@ class DecoderProcess:
                 env=worker_environment(),
                 pass_fds=(descriptor,),
                 cwd="/",
+                # Ctrl-C, timeout(1) and a closed terminal signal a whole group: the daemon still needs its decoders
+                start_new_session=True,
             )
         except BaseException:
             ours.close()
@@ -118,7 +139,7 @@ class DecoderProcess:
         finally:
             theirs.close()
             os.close(descriptor)
-        return cls(child, ours, memory)
+        return cls(_ChildProcess(child), ours, memory)
 
     @classmethod
     async def connect(cls, path: Path, limits: DecodeLimits, *, isolation: Isolation = "best") -> "DecoderProcess":
@@ -197,8 +218,7 @@ class DecoderProcess:
 
     def kill(self) -> None:
         """Kill the process and close the socket; does not wait."""
-        with contextlib.suppress(ProcessLookupError):
-            self._child.kill()
+        self._child.kill()
         self._connection.close()
 
     async def wait_for_exit(self) -> None:
@@ -226,6 +246,17 @@ class DecoderProcess:
                 raise EOFError("the decoder process closed the connection")
             remaining = remaining[received:]
         return content
+
+
+def kill_child(child: asyncio.subprocess.Process) -> None:
+    """Kill a child process if it has not exited.
+
+    `Process.kill` first asks whether it has, and so reaps one that is just exiting before asyncio does, which then
+    warns of an unknown child process and reports the exit code 255.
+    """
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
 
 
 def worker_command(

@@ -15,6 +15,7 @@ import json
 import mmap
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -443,6 +444,9 @@ def _encode_jpeg(picture: Pixels) -> bytes:
 
 def main() -> None:
     """Answer requests until the input is closed."""
+    # what ends or reloads the daemon may be sent to every process of a container or unit: the daemon ends its decoders
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     memory_bytes, threads, descriptor, shared_bytes = map(int, sys.argv[1:5])
     isolation = cast(Isolation, sys.argv[5])
     shared_memory = np.frombuffer(mmap.mmap(descriptor, shared_bytes), np.uint8)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vqmon.errors import REASONS, DecodeError
+from vqmon.media.decode.process import kill_child
 from vqmon.media.decode.protocol import parse_json, printable_text
 from vqmon.media.encode.codecs import EncodeSettings
 
@@ -103,6 +104,7 @@ async def _ask(
         env=_environment(),
         pass_fds=(descriptor,),
         cwd="/",
+        start_new_session=True,
     )
     assert child.stdin is not None
     assert child.stdout is not None
@@ -112,17 +114,12 @@ async def _ask(
                 child.stdin.write(json.dumps(request).encode())
                 await child.stdin.drain()
             child.stdin.close()
-            answer = await _read_answer(child.stdout)
-            # a kill while it exits would reap it before asyncio does, which then warns of an unknown child process
-            await child.wait()
-            return _parse_answer(answer)
+            return _parse_answer(await _read_answer(child.stdout))
     except TimeoutError:
         raise DecodeError("timeout", f"encoding took more than {deadline_seconds:g} s") from None
     finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+        kill_child(child)
+        await child.wait()
 
 
 async def _read_answer(output: asyncio.StreamReader) -> bytes:
