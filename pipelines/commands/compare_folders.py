@@ -161,7 +161,8 @@ def _with_bitrate(outcome: Outcome, file: Path) -> Outcome:
 
 def _with_few_contents(answer: ArmResult, contents: int) -> ArmResult:
     """An undecided verdict on a few contents says that they are too few, how many are needed, and why."""
-    if contents >= _MIN_CONTENTS or answer.verdict.kind != "undecided":
+    is_blocked = any(not check.is_good and check.weight == "blocks" for check in answer.checks)
+    if contents >= _MIN_CONTENTS or answer.verdict.kind != "undecided" or is_blocked:
         return answer
     chance = 2 / 2**contents
     reason = (

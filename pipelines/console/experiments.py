@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
-from vqmon.core.experiments.results import ArmResult, ArmSummary, Comparison, ConfidenceInterval, Effect, HealthCheck
+from vqmon.core.experiments.results import (
+    ArmResult,
+    ArmSummary,
+    Comparison,
+    ConfidenceInterval,
+    Effect,
+    HealthCheck,
+    interval_decimals,
+)
 from vqmon.core.experiments.stats.power import MAX_CLUSTERS, PowerAssumptions, SampleSizePlan
 from vqmon.plurals import plural
 
@@ -103,8 +111,11 @@ def _clusters(effect: Effect) -> Table:
         else (*lines[: _MAX_CLUSTER_ROWS // 2], *lines[-_MAX_CLUSTER_ROWS // 2 :])
     )
     for line in shown:
-        bounds = ("", "") if line.low is None or line.high is None else (f"{line.low:+.2f}", f"{line.high:+.2f}")
-        table.add_row(escape(line.cluster), str(line.segments), f"{line.difference:+.2f}", *bounds)
+        numbers = [f"{line.difference:+.2f}"]
+        if line.low is not None and line.high is not None:
+            decimals = interval_decimals(line.low, line.high)
+            numbers = [f"{value:+.{decimals}f}" for value in (line.difference, line.low, line.high)]
+        table.add_row(escape(line.cluster), str(line.segments), *numbers)
     if len(shown) < len(lines):
         table.caption = f"the worst and the best of {effect.clusters}; --html and --json hold more"
     return table
@@ -186,7 +197,8 @@ def _check_line(check: HealthCheck) -> str:
 
 
 def _numbers(interval: ConfidenceInterval) -> tuple[str, str, str]:
-    return f"{interval.mean:+.2f}", f"{interval.low:+.2f}", f"{interval.high:+.2f}"
+    decimals = interval_decimals(interval.low, interval.high)
+    return f"{interval.mean:+.{decimals}f}", f"{interval.low:+.{decimals}f}", f"{interval.high:+.{decimals}f}"
 
 
 def _short(value: float | None) -> str:

@@ -8,7 +8,7 @@ import pytest
 from tests import factories
 from tests.factories import START
 from vqmon.core.experiments.human_review import PairExample
-from vqmon.core.experiments.results import HISTOGRAM_BINS, ConfidenceInterval, SignalDifference
+from vqmon.core.experiments.results import HISTOGRAM_BINS, ConfidenceInterval, SignalDifference, interval_decimals
 
 PAIR = PairExample(
     id="c:a",
@@ -37,6 +37,15 @@ def test_an_interval_may_touch_its_mean_or_be_unbounded(low: float, mean: float,
 def test_an_interval_that_does_not_hold_its_mean_is_refused(low: float, mean: float, high: float) -> None:
     with pytest.raises(ValueError, match="not an interval"):
         ConfidenceInterval(mean=mean, low=low, high=high, level=0.95, kind="any-time")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "decimals"),
+    [(-1.0, 3.0, 2), (0.29, 0.31, 3), (0.2985, 0.3012, 4), (-3e-6, 4e-6, 7), (1.0, 1.0 + 1e-15, 9), (1.0, 1.0, 2)],
+)
+def test_the_ends_of_an_interval_are_written_so_that_they_differ(low: float, high: float, decimals: int) -> None:
+    assert interval_decimals(low, high) == decimals
+    assert interval_decimals(low, high, least=4) == max(4, decimals)
 
 
 @pytest.mark.parametrize(

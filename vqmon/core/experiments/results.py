@@ -3,6 +3,7 @@
 Field names are keys of `vqmon compare --json` and of the REST API.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,12 @@ VerdictKind = Literal["better", "worse", "not worse", "equivalent", "undecided",
 
 HISTOGRAM_BINS = 50
 """Number of bins in `ArmSummary.histogram`; each is 2 points of 0..100 wide."""
+
+
+def interval_decimals(low: float, high: float, *, least: int = 2) -> int:
+    """Decimals with which both ends of an interval can be told apart: the width has two significant digits."""
+    width = high - low
+    return least if width <= 0 else max(least, min(9, 1 - math.floor(math.log10(width))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +60,7 @@ class ClusterDifference:
     """One cluster (title, stream, block): a row of the forest plot.
 
     `low`..`high` is an interval of about 95 % from the segments of the cluster and their lag-1 autocorrelation; it
-    describes the cluster and decides nothing. None with fewer than 3 segments.
+    describes the cluster and decides nothing. None with fewer than 3 segments, or without variance.
     """
 
     cluster: str
@@ -77,7 +84,7 @@ class SliceDifference:
     clusters: int
     segments: int
     mean: float
-    # t interval; None with fewer than 3 clusters
+    # t interval; None with fewer than 3 clusters, or without variance
     low: float | None
     high: float | None
     p: float | None

@@ -12,6 +12,7 @@ from vqmon.core.experiments.results import (
     ConfidenceInterval,
     ConfidenceSequencePoint,
     Effect,
+    interval_decimals,
 )
 from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.plurals import plural
@@ -63,8 +64,10 @@ class ForestPlot:
 
 
 def effect_decimals(effect: Effect) -> int:
-    """Decimals of differences: two of points of 0..100, four of a reference measure such as SSIM."""
-    return 4 if effect.scorer.startswith(REFERENCE_PREFIX) else 2
+    """Decimals of differences: two of points of 0..100, four of a reference measure; more for a short interval."""
+    least = 4 if effect.scorer.startswith(REFERENCE_PREFIX) else 2
+    reading = effect.reading
+    return least if reading is None else interval_decimals(reading.low, reading.high, least=least)
 
 
 def interval_plot(effect: Effect, experiment: Experiment, *, arm: str, control: str) -> Plot | None:
@@ -138,9 +141,8 @@ def interval_sentence(effect: Effect, experiment: Experiment, *, arm: str, contr
 
 
 def _interval_text(interval: ConfidenceInterval, effect: Effect) -> str:
-    mean, low, high = (
-        format_signed(value, effect_decimals(effect)) for value in (interval.mean, interval.low, interval.high)
-    )
+    decimals = interval_decimals(interval.low, interval.high, least=effect_decimals(effect))
+    mean, low, high = (format_signed(value, decimals) for value in (interval.mean, interval.low, interval.high))
     return f"{mean} ({low} to {high})"
 
 
@@ -185,6 +187,7 @@ def forest_plot(effect: Effect) -> ForestPlot | None:
 def _forest_row(cluster: ClusterDifference, x: Scale, decimals: int) -> ForestRow:
     low = cluster.difference if cluster.low is None else cluster.low
     high = cluster.difference if cluster.high is None else cluster.high
+    decimals = interval_decimals(low, high, least=decimals)
     text = format_signed(cluster.difference, decimals)
     if cluster.low is not None:
         text += f" ({format_signed(low, decimals)} to {format_signed(high, decimals)})"

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from tests import factories
 from tests.factories import START
+from vqmon.core.experiments.definition import Design
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import ArmResult
 
@@ -168,3 +170,59 @@ def test_outcomes_outside_period_streams_and_arms_are_ignored() -> None:
         experiment=experiment, outcomes=included
     )
     assert factories.comparison(experiment=experiment, outcomes=outcomes).outcomes == len(included) == 500
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-5])
+@pytest.mark.parametrize("planned", [10, 40])
+def test_arms_that_are_the_same_are_called_so_without_an_interval(planned: int, rounding: float) -> None:
+    """Every text of the result is free of intervals, also when both were scored in other batches."""
+    rng = np.random.default_rng(3)
+    outcomes = []
+    for stream in range(30):
+        for sequence in range(4):
+            value = float(rng.uniform(30, 80))
+            other = value + rng.normal(0, rounding)
+            outcomes += [
+                factories.arm_event(arm=arm, stream=stream, sequence=sequence, score=score)
+                for arm, score in (("v1", value), ("v2", other))
+            ]
+    comparison = factories.comparison(
+        experiment=factories.experiment(planned_clusters=planned, segments_per_cluster=4), outcomes=outcomes
+    )
+    result = factories.first_result(comparison)
+    effect = result.effects[0]
+
+    assert result.verdict.kind == "undecided"
+    assert "both arms have the same scores in all" in result.verdict.sentence
+    assert "no variance" in result.verdict.sentence
+    intervals = (effect.reading, effect.anytime, effect.final, effect.weighted, effect.bootstrap, effect.corrected)
+    assert intervals == (None,) * 6
+    assert {(row.low, row.high) for row in effect.by_cluster} == {(None, None)}
+    assert {point.low for point in effect.over_time} == {None}
+
+
+@pytest.mark.parametrize("design", ["paired", "unpaired"])
+def test_a_title_that_makes_the_whole_difference_of_sessions_is_no_winner(design: Design) -> None:
+    """One of ten titles gains 60 points, the others .03: sessions agree with each other, titles do not."""
+    rng = np.random.default_rng(5)
+    outcomes = []
+    for session in range(400):
+        title, score = session % 10, float(rng.uniform(20, 38))
+        gain = 60.0 if title == 0 else 0.03
+        arms = ("v1", "v2") if design == "paired" else (("v1", "v2")[rng.integers(2)],)
+        outcomes += [
+            factories.arm_event(
+                arm=arm, stream=session, score=score + gain * (arm == "v2"), session=str(session), title=f"t{title}"
+            )
+            for arm in arms
+        ]
+    comparison = factories.comparison(
+        experiment=factories.experiment(design=design, cluster="label:session"), outcomes=outcomes
+    )
+    result = factories.first_result(comparison)
+
+    assert result.effects[0].reading is not None
+    assert result.effects[0].reading.low > 0
+    assert result.verdict.kind == "undecided"
+    assert "title t0 alone, with 10% of the segments," in result.verdict.sentence
+    assert not factories.health_check(comparison, "concentration").is_good

@@ -9,14 +9,19 @@ from vqmon.core.experiments.analysis.content_checks import (
     check_lost_content,
     check_repeated_content,
     check_ruling_cluster,
+    check_ruling_unit,
     check_spread,
 )
 from vqmon.core.experiments.data.losses import LossEvidence
+from vqmon.core.experiments.data.units import Unit
+from vqmon.core.experiments.results import ConfidenceInterval
 from vqmon.core.experiments.stats.sequential import MeanDifference
 
 
 def estimate(*, mean: float = 1.0, sd: float = 1.0, effective_n: float | None = None) -> MeanDifference:
-    return MeanDifference(n=40, mean=mean, sd=sd, degrees_of_freedom=39, effective_n=effective_n)
+    return MeanDifference(
+        n=40, mean=mean, sd=sd, degrees_of_freedom=39, effective_n=effective_n, control_mean=60.0, arm_mean=60.0 + mean
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,14 +30,14 @@ def estimate(*, mean: float = 1.0, sd: float = 1.0, effective_n: float | None = 
         (0.3, 0.0, False, "blocks"),
         (0.3, 1e-13, False, "blocks"),
         (0.3, 0.002, False, "blocks"),
-        (0.0, 0.0, False, "notes"),
+        (0.0, 0.0, False, "blocks"),
+        (0.0, 1e-4, False, "blocks"),
+        (0.0, 0.01, True, "blocks"),
         (0.3, 0.01, True, "blocks"),
     ],
 )
-def test_differences_without_spread_block_unless_all_are_zero(
-    mean: float, sd: float, weight: str, *, is_good: bool
-) -> None:
-    """Rounding is no spread."""
+def test_differences_without_spread_block(mean: float, sd: float, weight: str, *, is_good: bool) -> None:
+    """Rounding is no spread; scores are about 60."""
     check = check_spread(estimate(mean=mean, sd=sd))
     assert (check.is_good, check.weight) == (is_good, weight)
     assert bool(check.remedy) is not is_good
@@ -79,6 +84,33 @@ def test_one_content_that_makes_most_of_the_spread_is_named() -> None:
     assert "film-7 differs by +30.00" in ruled.text
     assert check_ruling_cluster(values[:7], ["x"] * 7) is None
     assert check_ruling_cluster(np.ones(30), ["x"] * 30) is None
+
+
+def unit(difference: float, without: float) -> Unit:
+    return Unit(attribute="title", value="t0", share=0.1, difference=difference, difference_without=without)
+
+
+def interval(low: float, high: float) -> ConfidenceInterval:
+    return ConfidenceInterval(mean=(low + high) / 2, low=low, high=high, level=0.95, kind="any-time")
+
+
+def test_a_winner_needs_a_third_of_its_difference_without_any_title() -> None:
+    better, worse = interval(1.0, 11.0), interval(-11.0, -1.0)
+    check = check_ruling_unit([unit(6.0, 5.9), unit(6.0, 1.9)], better, margin=1.25)
+
+    assert check is not None
+    assert (check.name, check.weight) == ("concentration", "blocks")
+    assert "title t0 alone, with 10% of the segments, makes the difference: +6 with it, +1.9 without" in check.text
+    assert check_ruling_unit([unit(6.0, 2.1)], better, margin=1.25) is None
+    assert check_ruling_unit([unit(6.0, 9.0)], better, margin=1.25) is None
+    assert check_ruling_unit([unit(-6.0, 0.1)], worse, margin=1.25) is not None
+
+
+def test_without_a_winner_no_title_may_move_the_mean_by_the_margin() -> None:
+    """ "Not worse" and "equivalent" are conclusions too; what is undecided is not blocked."""
+    assert check_ruling_unit([unit(4.0, -2.0)], interval(-1.0, 9.0), margin=1.25) is not None
+    assert check_ruling_unit([unit(0.1, -0.5)], interval(-1.0, 1.0), margin=1.25) is None
+    assert check_ruling_unit([unit(4.0, -2.0)], interval(-3.0, 9.0), margin=1.25) is None
 
 
 def test_sessions_beyond_the_limit_are_named_when_they_hold_a_fifth() -> None:

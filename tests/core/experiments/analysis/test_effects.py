@@ -267,12 +267,12 @@ def test_differences_without_any_spread_are_named_and_decide_nothing() -> None:
 
     assert (effect.clusters, effect.reading, effect.anytime, effect.e_value, effect.p_t) == (40, None, None, None, None)
     assert result.verdict.kind == "undecided"
-    assert "spread" in result.verdict.sentence
+    assert "no variance" in result.verdict.sentence
     assert "differ by +0.3, with s.d. " in result.verdict.reasons[0]
 
 
-def test_arms_with_the_same_scores_are_equivalent_and_named() -> None:
-    """No division by the standard deviation of 0: p is 1, a tie counts half, and the check says what it may be."""
+def test_arms_with_the_same_scores_are_named_and_decide_nothing() -> None:
+    """No interval of no width, no p, no share of wins; the check says what it may be."""
     comparison = factories.comparison(
         experiment=factories.experiment(),
         outcomes=[
@@ -283,8 +283,8 @@ def test_arms_with_the_same_scores_are_equivalent_and_named() -> None:
     )
     result = factories.first_result(comparison)
 
-    assert (result.effects[0].p_t, result.effects[0].win_rate) == (1.0, 0.5)
-    assert result.verdict.kind == "equivalent"
+    assert (result.effects[0].final, result.effects[0].p_t, result.effects[0].win_rate) == (None, None, None)
+    assert result.verdict.kind == "undecided"
     assert "same scores" in factories.health_check(comparison, "spread").text
 
 

@@ -194,7 +194,7 @@ def test_forest_rows_are_sorted_worst_first_with_an_interval_from_three_pairs_on
     assert (single.low, single.high, single.sd) == (None, None, None)
     assert (spread.low, spread.high) == (pytest.approx(1 - 2.484138, abs=1e-5), pytest.approx(1 + 2.484138, abs=1e-5))
     assert spread.sd == pytest.approx(1.0)
-    assert (constant.low, constant.high, constant.sd) == (2.0, 2.0, 0.0)
+    assert (constant.low, constant.high, constant.sd) == (None, None, 0.0)
     assert (two.low, two.sd) == (None, pytest.approx(math.sqrt(2)))
 
 

@@ -14,6 +14,7 @@ from vqmon.core.experiments.analysis.content_checks import (
     check_lost_content,
     check_repeated_content,
     check_ruling_cluster,
+    check_ruling_unit,
     check_spread,
 )
 from vqmon.core.experiments.analysis.effects import (
@@ -136,7 +137,7 @@ class ExperimentAnalysis:
                 for guardrail in experiment.guardrails
             ),
             signals=tuple(self._signal_differences(contrast)),
-            checks=tuple(self._arm_checks(arm, rng)),
+            checks=tuple(self._arm_checks(arm, effects, rng)),
             votes=tally_votes(votes, review, arm=arm, control=experiment.control, alpha=experiment.alpha),
         )
         return ArmResult(
@@ -224,7 +225,7 @@ class ExperimentAnalysis:
                 crossovers, sessions = self._unpaired.crossover_counts()
                 yield check_crossover_sessions(crossovers, sessions=sessions)
 
-    def _arm_checks(self, arm: str, rng: np.random.Generator) -> Iterator[HealthCheck]:
+    def _arm_checks(self, arm: str, effects: Sequence[Effect], rng: np.random.Generator) -> Iterator[HealthCheck]:
         contrast, first_score = self._contrasts[arm], self._metrics.scorers[0]
         estimate = contrast.difference(first_score)
         if self._pairs is not None:
@@ -233,12 +234,15 @@ class ExperimentAnalysis:
             yield check_spread(estimate)
             if (check := check_dependence(estimate)) is not None:
                 yield check
+        ruling = self._ruling_unit_check(arm, effects)
+        if ruling is not None:
+            yield ruling
         differences = contrast.cluster_differences(first_score)
         if differences is not None:
             names = [row.cluster for row in contrast.forest_rows(first_score)]
             values = np.array([row.difference for row in contrast.forest_rows(first_score)])
             for check in (
-                check_ruling_cluster(values, names),
+                None if ruling else check_ruling_cluster(values, names),
                 run_aa_test(differences, alpha=self._experiment.alpha, rng=rng),
             ):
                 if check is not None:
@@ -267,6 +271,17 @@ class ExperimentAnalysis:
         yield check_lost_content(loss_evidence(pairs, arm=arm, control=control, metrics=keys), pairs=count)
         table = pairs.table
         yield check_repeated_content(np.column_stack([table.counts(0), table.means(keys), table.means(2 * keys)]))
+
+    def _ruling_unit_check(self, arm: str, effects: Sequence[Effect]) -> HealthCheck | None:
+        totals = self._pairs.arms[arm].units if self._pairs is not None else None
+        totals = totals or (self._unpaired.units if self._unpaired is not None else None)
+        for scorer, effect in enumerate(effects):
+            if totals is not None and effect.reading is not None:
+                units = totals.units(self._experiment.control, arm, scorer=scorer)
+                check = check_ruling_unit(units, effect.reading, margin=self._experiment.margin)
+                if check is not None:
+                    return check
+        return None
 
     def _session_check(self, arm: str) -> HealthCheck | None:
         if self._unpaired is None or self._experiment.design == "switchback":

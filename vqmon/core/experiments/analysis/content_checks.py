@@ -1,12 +1,13 @@
 """Checks of what was compared: losses by content, spread, repeated contents, contents and sessions that weigh most."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from vqmon.core.experiments.data.clusters import Floats
 from vqmon.core.experiments.data.losses import LossEvidence
-from vqmon.core.experiments.results import HealthCheck
+from vqmon.core.experiments.data.units import Unit
+from vqmon.core.experiments.results import ConfidenceInterval, HealthCheck
 from vqmon.core.experiments.stats.sequential import MeanDifference
 from vqmon.plurals import plural
 
@@ -16,6 +17,8 @@ _MAX_LOST_SHARE = 0.10
 
 _REPEATED_SHARE = 0.05
 _RULING_SHARE = 0.5
+_REMAINING_SHARE = 1 / 3
+"""A winner whose difference falls below this share of itself without one content is that content's only."""
 _MIN_CLUSTERS = 8
 _LONG_SESSIONS_SHARE = 0.2
 
@@ -51,22 +54,24 @@ def check_lost_content(evidence: Sequence[LossEvidence], *, pairs: int) -> Healt
 
 def check_spread(estimate: MeanDifference) -> HealthCheck:
     """Whether the clusters differ from each other at all: differences without spread are no measurement."""
-    if estimate.sd > 0 and not estimate.is_constant:
+    if not estimate.is_constant:
         text = f"the differences of {estimate.n} clusters have s.d. {estimate.sd:.2g}"
         return HealthCheck(name="spread", is_good=True, weight="blocks", text=text)
-    if estimate.mean == 0:
+    if estimate.is_none:
         return HealthCheck(
             name="spread",
             is_good=False,
-            weight="notes",
-            text=f"both arms have the same scores in all {estimate.n} clusters",
-            remedy="check that the arms are not the same files",
+            weight="blocks",
+            text=f"both arms have the same scores in all {estimate.n} clusters, so the differences have no variance",
+            remedy="check whether the arms are the same files, or the scores at the end of their scale; of arms that "
+            "are the same nothing is to be decided",
         )
     return HealthCheck(
         name="spread",
         is_good=False,
         weight="blocks",
-        text=f"all {estimate.n} clusters differ by {estimate.mean:+.4g}, with s.d. {estimate.sd:.2g}: encodes never do",
+        text=f"all {estimate.n} clusters differ by {estimate.mean:+.4g}, with s.d. {estimate.sd:.2g}: the differences "
+        "have no variance, as those of two encodes always have",
         remedy="check that the scores of an arm are not computed from the other's, and that clusters are not copies",
     )
 
@@ -101,6 +106,36 @@ def check_ruling_cluster(values: Floats, names: Sequence[str]) -> HealthCheck | 
         weight="notes",
         text=f"{names[first]} differs by {values[first]:+.2f} and makes {share:.0%} of the spread between clusters",
         remedy="" if is_good else "look at this content: is it scored correctly, and is it typical?",
+    )
+
+
+def check_ruling_unit(units: Iterable[Unit], reading: ConfidenceInterval, *, margin: float) -> HealthCheck | None:
+    """Whether one stream, or one value of a label, with a fifth of the segments or fewer makes the answer.
+
+    A winner needs a third of its difference without it; elsewhere it must not move the mean by `margin`. None when
+    there is no such unit. Clusters do not show it where they are finer than contents, such as sessions.
+    """
+    sign = (reading.low > 0) - (reading.high < 0)
+    ruling = [
+        unit
+        for unit in units
+        if (
+            sign * unit.difference > 0 and sign * unit.difference_without < _REMAINING_SHARE * sign * unit.difference
+            if sign
+            else reading.low > -margin and abs(unit.difference - unit.difference_without) > margin
+        )
+    ]
+    if not ruling:
+        return None
+    unit = max(ruling, key=lambda unit: abs(unit.difference - unit.difference_without))
+    return HealthCheck(
+        name="concentration",
+        is_good=False,
+        weight="blocks",
+        text=f"{unit.attribute} {unit.value} alone, with {unit.share:.0%} of the segments, makes the difference: "
+        f"{unit.difference:+.3g} with it, {unit.difference_without:+.3g} without",
+        remedy="look at this content: is it scored correctly? Leave it out of both arms, or decide for it alone; where "
+        "contents differ so much, the content is the cluster",
     )
 
 

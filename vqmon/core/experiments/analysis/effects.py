@@ -115,18 +115,34 @@ def estimate_effect(
         effective_clusters=primary.effective_n,
         smaller_arm=primary.smaller_arm,
         anytime=anytime,
-        final=t_interval(primary, alpha=alpha),
-        **_sensitivity_fields(
-            experiment, contrast.segment_weighted_difference(key), adjusted, trajectory.rho, alpha=alpha
-        ),
         e_value=e_value(primary, rho=trajectory.rho) if is_sequential else None,
         p_anytime=trajectory.p_value(hypothesis),
-        p_t=None if primary.is_constant else t_test_p(primary),
         over_time=tuple(trajectory.points(hypothesis, alpha=alpha)),
         by_cluster=contrast.forest_rows(key),
         slices=contrast.slice_differences() if scorer == experiment.scorers[0] else (),
-        **_robustness_fields(contrast.cluster_differences(key), alpha, rng),
+        **(
+            {} if primary.is_constant else _fields_of_one_look(experiment, contrast, key, primary, adjusted, alpha, rng)
+        ),
     )
+
+
+def _fields_of_one_look(
+    experiment: Experiment,
+    contrast: Contrast,
+    key: str,
+    primary: MeanDifference,
+    adjusted: tuple[MeanDifference, float] | None,
+    alpha: float,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """The fields of an Effect that hold at one look, by other weights and by other tests; all need a variance."""
+    rho = mixture_rho(alpha=experiment.alpha, planned_clusters=experiment.planned_clusters)
+    return {
+        "final": t_interval(primary, alpha=alpha),
+        "p_t": t_test_p(primary),
+        **_sensitivity_fields(experiment, contrast.segment_weighted_difference(key), adjusted, rho, alpha=alpha),
+        **_robustness_fields(contrast.cluster_differences(key), alpha, rng),
+    }
 
 
 def _deciding_intervals(

@@ -15,13 +15,14 @@ from vqmon.core.experiments.results import (
     SignalDifference,
     Verdict,
     VerdictKind,
+    interval_decimals,
 )
 from vqmon.core.experiments.stats.sequential import MIN_ARM_SESSIONS, MIN_DEPENDENT_CLUSTERS
 from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.plurals import plural
 
-_SHORT_INTERVAL = 0.05
-"""Points; a shorter interval is written with four decimals."""
+_STATED_CHECKS = ("spread", "concentration")
+"""Checks whose text is the answer: the arms are the same, or one content makes the difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ def decide_verdict(inputs: VerdictInputs) -> Verdict:
     if failed:
         return Verdict(
             kind="undecided",
-            sentence=f"Undecided: the data cannot be trusted ({', '.join(check.name for check in failed)}).",
+            sentence=_blocked_sentence(failed),
             reasons=tuple(f"{check.name}: {check.text}" for check in failed),
             next_step=_as_sentence(failed[0].remedy),
         )
@@ -52,6 +53,14 @@ def decide_verdict(inputs: VerdictInputs) -> Verdict:
     if doubts:
         return _verdict_with_doubts(inputs, verdict, doubts)
     return _apply_votes(inputs, _apply_guardrails(inputs, verdict))
+
+
+def _blocked_sentence(failed: Sequence[HealthCheck]) -> str:
+    """The text of a check that says what there is instead of a difference; else the names of the checks."""
+    stated = next((check for check in failed if check.name in _STATED_CHECKS), None)
+    if stated is not None:
+        return f"Undecided: {stated.text}."
+    return f"Undecided: the data cannot be trusted ({', '.join(check.name for check in failed)})."
 
 
 def classify_interval(interval: ConfidenceInterval, *, delta_min: float, margin: float) -> VerdictKind:
@@ -290,7 +299,7 @@ def _points(effect: Effect, interval: ConfidenceInterval) -> str:
     if effect.scorer.startswith(REFERENCE_PREFIX):
         return f"{interval.mean:+.4g} by {effect.scorer} ({interval.low:+.4g} to {interval.high:+.4g})"
     # An interval is never shown as a single number.
-    decimals = 2 if interval.high - interval.low >= _SHORT_INTERVAL else 4
+    decimals = interval_decimals(interval.low, interval.high)
     low, high = f"{interval.low:+.{decimals}f}", f"{interval.high:+.{decimals}f}"
     return f"{interval.mean:+.{decimals}f} points ({low} to {high})"
 

@@ -37,6 +37,9 @@ _MIN_FOR_INTERVAL = 3
 
 _MAX_LAG1_CORRELATION = 0.95
 
+_ROUNDING_SHARE = 1e-5
+"""Segments whose differences have a smaller s.d. than this share of their scores differ by rounding only."""
+
 
 class Contrast(Protocol):
     """One arm against the control; `key` names a metric of the experiment, such as `score:lite`."""
@@ -178,7 +181,7 @@ class PairedContrast:
         sum_of_lag_products = float(self._table.sums(lag_column)[row])
         variance = max(0.0, sum_of_squares - n * difference**2) / (n - 1) if n > 1 else None
         half_width = None
-        if variance is not None:
+        if variance is not None and variance > (_ROUNDING_SHARE * max(abs(control), abs(arm))) ** 2:
             half_width = _autocorrelated_half_width(n, variance, sum_of_lag_products / (n - 1) - difference**2)
         return ClusterDifference(
             cluster=self._table.names[row],
@@ -304,8 +307,6 @@ def _autocorrelated_half_width(n: int, variance: float, lag1_covariance: float) 
     """
     if n < _MIN_FOR_INTERVAL:
         return None
-    if variance == 0:
-        return 0.0
     correlation = min(_MAX_LAG1_CORRELATION, max(0.0, lag1_covariance / variance))
     effective_n = max(2.0, n * (1 - correlation) / (1 + correlation))
     return t_quantile(0.975, effective_n - 1) * math.sqrt(variance / effective_n)
@@ -314,7 +315,12 @@ def _autocorrelated_half_width(n: int, variance: float, lag1_covariance: float) 
 def _test_slices(slices: Sequence[_Slice], alpha: float) -> tuple[SliceDifference, ...]:
     """The slices with the most segments of each attribute first, tested by t with Benjamini-Hochberg's correction."""
     slices = sorted(slices, key=lambda part: (part.attribute, -part.segments, part.value))[:_MAX_SLICES]
-    estimates = [part.estimate if part.clusters >= _MIN_FOR_INTERVAL else None for part in slices]
+    estimates = [
+        None
+        if part.estimate is None or part.clusters < _MIN_FOR_INTERVAL or part.estimate.is_constant
+        else part.estimate
+        for part in slices
+    ]
     p_values = [None if estimate is None else t_test_p(estimate) for estimate in estimates]
     q_values = iter(benjamini_hochberg_q([p for p in p_values if p is not None]))
     differences = []

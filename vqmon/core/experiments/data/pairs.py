@@ -18,6 +18,7 @@ from vqmon.core.experiments.data.metrics import (
     text_attribute,
 )
 from vqmon.core.experiments.data.pairing import PairingFacts
+from vqmon.core.experiments.data.units import UnitTotals
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import MissingPair, PairExample
 from vqmon.core.types import Outcome, Segment
@@ -166,6 +167,7 @@ class ArmPairs:
     examples: ExamplePairs
     # (attribute, value) -> table of the first scorer's differences
     slices: dict[tuple[str, str], ClusterTable] = field(default_factory=dict)
+    units: UnitTotals
     # cluster -> the scorers' differences of its last pair
     last_differences: dict[str, Floats] = field(default_factory=dict)
     # by the arm without a score
@@ -195,6 +197,7 @@ class PairMatcher:
             arm.name: ArmPairs(
                 table=ClusterTable(columns, max_segments=experiment.segments_per_cluster),
                 examples=ExamplePairs(),
+                units=UnitTotals(arm_label=experiment.label),
                 missing={arm.name: MissingPairs(), experiment.control: MissingPairs()},
                 pending={arm.name: MissingPairs(), experiment.control: MissingPairs()},
                 waits_seconds={name: deque(maxlen=_RECENT_PAIRS) for name in (arm.name, experiment.control)},
@@ -269,7 +272,7 @@ class PairMatcher:
             return
         if control is not None and treatment is not None:
             self.pairing.paired[arm] += 1
-            self._add_pair(cluster, control, treatment, pairs, source.observations.get(self._experiment.input_arm))
+            self._add_pair(cluster, arm, control, treatment, pairs, source.observations.get(self._experiment.input_arm))
             wait_seconds = treatment.observed_at_seconds - control.observed_at_seconds
             pairs.waits_seconds[arm].append(max(0.0, wait_seconds))
             pairs.waits_seconds[control_name].append(max(0.0, -wait_seconds))
@@ -289,6 +292,7 @@ class PairMatcher:
     def _add_pair(
         self,
         cluster: str,
+        arm: str,
         control: _ArmObservation,
         treatment: _ArmObservation,
         pairs: ArmPairs,
@@ -316,6 +320,8 @@ class PairMatcher:
         for key in self._experiment.slices:
             table = pairs.slices.setdefault((key, text_attribute(key, control.segment)), ClusterTable(1))
             table.add(cluster, score_differences[:1])
+        for name, side in ((self._experiment.control, control), (arm, treatment)):
+            pairs.units.add(name, control.segment, np.where(is_measured, side.values, np.nan)[:scorers])
         pairs.examples.add(_example(cluster, control, treatment))
 
     def _covariates(self, control: _ArmObservation, source: _ArmObservation | None) -> Floats:

@@ -15,6 +15,7 @@ from vqmon.core.experiments.data.metrics import (
     numeric_attribute,
     text_attribute,
 )
+from vqmon.core.experiments.data.units import UnitTotals
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.stats.sample_ratio_mismatch import srm_log_e_value
 from vqmon.core.types import Outcome
@@ -35,6 +36,7 @@ class UnpairedTotals:
         self.tables = {name: ClusterTable(columns, max_segments=experiment.segments_per_cluster) for name in names}
         # (attribute, value) -> arm -> table of the first scorer
         self.slices: dict[tuple[str, str], dict[str, ClusterTable]] = {}
+        self.units = UnitTotals(arm_label=experiment.label)
         # sessions by arm
         self.sessions: Counter[str] = Counter({name: 0 for name in names})
         # sessions since the arm's last one, and ln of the probability of that by the planned shares
@@ -69,6 +71,7 @@ class UnpairedTotals:
         if len(table) > clusters_before:
             self._count_session(arm, segment.starts_at)
         if row is not None:
+            self.units.add(arm, segment, values[: len(self._metrics.scorers)])
             for key in self._experiment.slices:
                 arm_tables = self.slices.setdefault((key, text_attribute(key, segment)), {})
                 arm_tables.setdefault(arm, ClusterTable(1)).add(cluster, values[:1])

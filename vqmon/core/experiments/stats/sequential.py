@@ -24,6 +24,9 @@ MIN_DEPENDENT_CLUSTERS = 40
 _CONSTANT_SHARE = 0.01
 """Differences whose s.d. is less than this share of their mean vary by rounding only."""
 
+_ROUNDING_SHARE = 1e-5
+"""Differences whose s.d. is less than this share of the scores vary by rounding only (single precision, batches)."""
+
 _MAX_E_VALUE = 1e300
 """E-values are capped here, because they must be numbers in JSON."""
 
@@ -64,8 +67,18 @@ class MeanDifference:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all clusters have the same difference, but for rounding, other than 0: no sample of anything."""
-        return self.mean != 0 and self.sd <= _CONSTANT_SHARE * abs(self.mean)
+        """Whether all clusters have the same difference, but for rounding: there is no variance to measure."""
+        return self.sd <= max(_CONSTANT_SHARE * abs(self.mean), self._rounding)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether both arms have the same scores in all clusters, but for rounding."""
+        return self.is_constant and abs(self.mean) <= self._rounding
+
+    @property
+    def _rounding(self) -> float:
+        levels = [abs(mean) for mean in (self.control_mean, self.arm_mean) if math.isfinite(mean)]
+        return _ROUNDING_SHARE * max(levels, default=0.0)
 
     @property
     def sequence_n(self) -> float:
