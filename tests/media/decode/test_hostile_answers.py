@@ -30,6 +30,7 @@ INVALID = {
     "a lone surrogate": """send(b'{"ok":false,"reason":"\\\\ud800"}')""",
     "no object": "send(b'[]')",
     "nothing": "send(b'')",
+    "two million numbers": """send(b'{"ok":true,"times":[' + b'1,' * 1_900_000 + b'2]}')""",
     "a million keys": """send(b'{' + b'"a":1,' * 600_000 + b'"ok":true}')""",
     "a reason of another stage": """send(b'{"ok":false,"reason":"stale"}')""",
     "a reason that is no text": """send(b'{"ok":false,"reason":{"corrupt":1}}')""",
@@ -90,6 +91,22 @@ async def test_bytes_after_a_valid_answer_cost_the_worker() -> None:
         await worker.request_decode(MARK + program.encode(), DecodeRequest(views=()))
         await asyncio.to_thread(select.select, [worker._connection], [], [], 10)
         assert worker.has_unasked_bytes
+        assert len((await pool.decode(moving_clip(), views=[SMALL])).times_seconds) == 3
+        assert pool.replacements == {"crashed": 1}
+
+
+async def test_a_late_answer_about_an_earlier_segment_costs_no_other_its_verdict() -> None:
+    """A worker that sends one when it is asked next is replaced, and that segment is decoded by another."""
+    program = f"""{FORGE}
+worker = __import__('sys').modules['__main__'].worker
+unpack_header = worker.unpack_header
+def unpack_late(header, **options):
+    send({REFUSAL}, request_id=5)
+    return unpack_header(header, **options)
+worker.unpack_header = unpack_late
+"""
+    async with DecoderPool(1) as pool:
+        await pool._idle[0].request_decode(MARK + program.encode(), DecodeRequest(views=()))
         assert len((await pool.decode(moving_clip(), views=[SMALL])).times_seconds) == 3
         assert pool.replacements == {"crashed": 1}
 

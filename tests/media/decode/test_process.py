@@ -87,6 +87,15 @@ async def test_a_first_message_without_them_is_refused(connected: Connected, con
         await connected.process.receive_facts()
 
 
+async def test_the_first_message_is_waited_for_from_the_start_of_the_worker(connected: Connected) -> None:
+    """So that a pool of many workers that say nothing opens as late as a pool of one."""
+    connected.process._started_at -= process._START_SECONDS
+    async with asyncio.timeout(60) as limit:
+        with pytest.raises(TimeoutError):
+            await connected.process.receive_facts()
+    assert not limit.expired()
+
+
 async def test_the_first_message_carries_no_raw_bytes(connected: Connected) -> None:
     """The daemon does not reserve memory for what nobody asked for."""
     connected.answer({"av": "18.1.0"}, b"x")

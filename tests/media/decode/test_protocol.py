@@ -65,8 +65,16 @@ def test_a_header_that_is_invalid_or_too_large_is_refused(header: bytes) -> None
 @pytest.mark.parametrize("text", [b"[" * 3_800_000, b'{"a":' * 700_000, b"[[[[[[[[[1]]]]]]]]]", b'"]' * 9 + b"[" * 9])
 def test_json_that_is_nested_too_deep_is_refused(text: bytes) -> None:
     """Python's own parser ends with an error that is no ValueError there."""
-    with pytest.raises(ValueError, match=r"nested|Extra data|Expecting"):
+    with pytest.raises(ValueError, match=r"nested|values|Extra data|Expecting"):
         parse_json(text)
+
+
+@pytest.mark.parametrize("unit", [b"1,", b"[],", b"{},", b'"",'], ids=repr)
+def test_json_of_too_many_values_is_refused_before_it_is_parsed(unit: bytes) -> None:
+    """The longest segment that is scored has some 60 numbers for each of 3,600 samples."""
+    assert len(parse_json(b"[" + b"0.25," * 216_000 + b"1]")) == 216_001  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="more than 250000 values"):
+        parse_json(b"[" + unit * 300_000 + b"1]")
 
 
 @pytest.mark.parametrize("value", [{"a": '[[[[[[[[[[{{{{{{{\\"'}, [[[[[[[[]]]]]]]], '"[', {}, "\\", ["]", "["] * 99])

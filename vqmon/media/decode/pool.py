@@ -11,7 +11,7 @@ from typing import Any, Self
 from vqmon.core.scores import ReferenceComparison
 from vqmon.core.types import SIGNALS, DecodedSegment, Sampling, View
 from vqmon.errors import DecodeError, SettingsError
-from vqmon.media.decode.process import DecoderProcess
+from vqmon.media.decode.process import DecoderProcess, UnaskedAnswerError
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrMode, parse_answer, parse_stored_pictures
 from vqmon.media.decode.sandbox.jail import Isolation, IsolationReport
 from vqmon.media.reference.answer import add_values, pack_unscored
@@ -206,12 +206,38 @@ class DecoderPool:
     async def _decode(
         self, media: bytes, request: DecodeRequest, *, sound_media: bytes, reference_media: bytes = b""
     ) -> DecodedSegment:
-        worker = await self._idle_or_new_worker()
+        while True:
+            worker = await self._idle_or_new_worker()
+            is_new = worker.segment_count == 0
+            try:
+                content, raw = await self._ask(
+                    worker, media, request, sound_media=sound_media, reference_media=reference_media
+                )
+            except UnaskedAnswerError:
+                # a late word about an earlier segment costs this one no verdict
+                if is_new:
+                    raise DecodeError("crashed", _INVALID_ANSWER) from None
+            else:
+                return await self._accept(worker, content, raw, request)
+
+    async def _ask(
+        self,
+        worker: DecoderProcess,
+        media: bytes,
+        request: DecodeRequest,
+        *,
+        sound_media: bytes,
+        reference_media: bytes,
+    ) -> tuple[object, bytearray]:
+        """The answer of a worker, unchecked; one that gives none is replaced.
+
+        Raises DecodeError, and UnaskedAnswerError where it answers another request.
+        """
         # each side has the whole deadline
         deadline_seconds = self.limits.deadline_seconds * (2 if reference_media else 1)
         try:
             async with asyncio.timeout(deadline_seconds):
-                content, raw = await worker.request_decode(
+                return await worker.request_decode(
                     media, request, reference_media=reference_media, sound_media=sound_media
                 )
         except TimeoutError:
@@ -221,12 +247,20 @@ class DecoderPool:
         except (EOFError, OSError):
             self._replace(worker, "crashed")
             raise DecodeError("crashed") from None
+        except UnaskedAnswerError:
+            self._replace(worker, "crashed")
+            raise
         except ValueError:
             self._replace(worker, "crashed")
             raise DecodeError("crashed", _INVALID_ANSWER) from None
         except BaseException:
             self._replace(worker, "cancelled")
             raise
+
+    async def _accept(
+        self, worker: DecoderProcess, content: object, raw: bytearray, request: DecodeRequest
+    ) -> DecodedSegment:
+        """Check the answer of a worker; one that refused the segment or answered nonsense is replaced."""
         try:
             content = await self._with_libvmaf(content, worker, request)
             decoded = parse_answer(content, raw, worker.shared_memory, request)

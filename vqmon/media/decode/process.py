@@ -13,6 +13,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,10 @@ class _ServiceProcess:
         return self.returncode or 0
 
 
+class UnaskedAnswerError(ValueError):
+    """A worker sent something that answers no request, or another one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderFacts:
     """What a worker says of itself before it has read untrusted bytes."""
@@ -109,6 +114,7 @@ class DecoderProcess:
         self._memory = memory
         self._child = child
         self._connection = connection
+        self._started_at = time.monotonic()
         # requests sent so far
         self.segment_count = 0
 
@@ -186,8 +192,11 @@ class DecoderProcess:
         return True
 
     async def receive_facts(self) -> DecoderFacts:
-        """Wait for the worker's first message; raises TimeoutError, EOFError or ValueError when it does not come."""
-        async with asyncio.timeout(_START_SECONDS):
+        """Wait for the worker's first message, until two minutes after its start.
+
+        Raises TimeoutError, EOFError or ValueError when it does not come.
+        """
+        async with asyncio.timeout(self._started_at + _START_SECONDS - time.monotonic()):
             content, _ = await self._receive_message(START_ID, max_raw_bytes=0)
         try:
             versions, in_force, missing = (_text_by_name(content[key]) for key in ("versions", "in_force", "missing"))  # type: ignore[index]
@@ -198,7 +207,10 @@ class DecoderProcess:
     async def request_decode(
         self, media: bytes, request: DecodeRequest, *, reference_media: bytes = b"", sound_media: bytes = b""
     ) -> tuple[object, bytearray]:
-        """Send a segment and return the answer, (JSON, raw bytes), unchecked; see `protocol.parse_answer`."""
+        """Send a segment and return the answer, (JSON, raw bytes), unchecked; see `protocol.parse_answer`.
+
+        Raises UnaskedAnswerError, EOFError, OSError or ValueError.
+        """
         self.segment_count += 1
         loop = asyncio.get_running_loop()
         # drawn now: an answer that is sent before the question cannot have it
@@ -231,7 +243,7 @@ class DecoderProcess:
         header = await self._receive_exactly(HEADER.size)
         answered_id, json_bytes, raw_bytes = unpack_header(header, max_raw_bytes=max_raw_bytes)
         if answered_id != request_id:
-            raise ValueError("the message answers another request")
+            raise UnaskedAnswerError("the message answers another request")
         content = parse_json(await self._receive_exactly(json_bytes))
         return content, await self._receive_exactly(raw_bytes)
 

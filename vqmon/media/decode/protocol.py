@@ -77,6 +77,9 @@ CODECS = (
 _MAGIC = b"vqm2"
 _MAX_TEXT_CHARACTERS = 200
 _MAX_JSON_DEPTH = 8
+_MAX_JSON_VALUES = 250_000
+"""Four times the numbers of the longest segment: more would hold the daemon for seconds."""
+_VALUE_MARKS = b',[{"'
 _JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _MAX_THUMBNAIL_BYTES = 10_000_000
@@ -253,7 +256,12 @@ def unpack_header(header: bytes | bytearray, *, max_raw_bytes: int) -> tuple[int
 
 
 def parse_json(text: bytes | bytearray) -> object:
-    """Parse JSON that an attacker may have written; raises ValueError, also when it is nested more than 8 deep."""
+    """Parse JSON that an attacker may have written, in bounded time.
+
+    Raises ValueError, also when it is nested more than 8 deep or has more than some 250,000 values.
+    """
+    if sum(text.count(mark) for mark in _VALUE_MARKS) > _MAX_JSON_VALUES:
+        raise ValueError(f"JSON of more than {_MAX_JSON_VALUES} values")
     brackets = np.frombuffer(_JSON_STRING.sub(b"", text).translate(None, _NOT_BRACKETS), np.uint8)
     steps = np.where((brackets == ord("[")) | (brackets == ord("{")), np.int32(1), np.int32(-1))
     if np.cumsum(steps).max(initial=0) > _MAX_JSON_DEPTH:
@@ -352,9 +360,12 @@ def _parse_signals(value: object, names: Sequence[str], *, count: int) -> dict[s
 
 
 def _parse_times(value: object, *, max_samples: int) -> tuple[float, ...]:
-    times = tuple(_bounded_number(x, 0, 1e9) for x in _expect(value, list))
-    if not 1 <= len(times) <= max_samples or any(b <= a for a, b in pairwise(times)):
-        raise ValueError("the times are not increasing, or there are none or too many")
+    numbers = _expect(value, list)
+    if not 1 <= len(numbers) <= max_samples:
+        raise ValueError("there are no times or too many")
+    times = tuple(_bounded_number(x, 0, 1e9) for x in numbers)
+    if any(b <= a for a, b in pairwise(times)):
+        raise ValueError("the times are not increasing")
     return times
 
 
