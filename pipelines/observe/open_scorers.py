@@ -1,7 +1,7 @@
 """Opens the scorers that the settings name, the first tier, the shadows and the heavy tier, and learned measures."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -63,11 +63,8 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
         first_tier_options = _first_tier_options(scoring, meters)
         scorers = await open_tier(scoring.scorers, first_tier_options)
         shadows = await open_tier(scoring.shadows, first_tier_options, setting="scoring.shadows")
-        heavy_scorers = await open_tier(
-            scoring.heavy,
-            _heavy_options(scoring, on_heavy_run),
-            setting="scoring.heavy",
-        )
+        heavy_scorers = await open_tier(scoring.heavy, _heavy_options(scoring, on_heavy_run), setting="scoring.heavy")
+        _refuse_two_tiers({"scoring.scorers": scorers, "scoring.shadows": shadows, "scoring.heavy": heavy_scorers})
         heavy_tier = HeavyTier(
             heavy_scorers,
             policy=_promotion_policy(scoring),
@@ -83,6 +80,16 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
             heavy=heavy_tier if heavy_scorers else None,
             learned_measures=learned_measures,
         )
+
+
+def _refuse_two_tiers(scorers_of: Mapping[str, Sequence[Scorer]]) -> None:
+    """Refuse a scorer that two settings name: an event would hold its score twice."""
+    settings_of: dict[str, str] = {}
+    for setting, scorers in scorers_of.items():
+        for scorer in scorers:
+            if scorer.id in settings_of:
+                raise ScorerError(f"{setting}: {scorer.id} is in {settings_of[scorer.id]} already")
+            settings_of[scorer.id] = setting
 
 
 def _check_views(scorers: Sequence[Scorer]) -> None:

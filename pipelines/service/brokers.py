@@ -36,7 +36,7 @@ def connection_of(kafka: KafkaSettings) -> ClientConfig:
         key_file=kafka.key_file,
         mechanism=kafka.mechanism,
         username=kafka.username,
-        password=read_secret(kafka.password_file) if kafka.password_file else "",
+        password=read_secret(kafka.password_file, setting="kafka.password_file") if kafka.password_file else "",
     )
 
 

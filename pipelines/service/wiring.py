@@ -338,7 +338,11 @@ def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolic
         max_bytes=fetch.max_bytes,
         retries=fetch.retries,
         credentials=tuple(
-            HostCredential(host=host.lower(), header=credential.header, secret=read_secret(credential.file))
+            HostCredential(
+                host=host.lower(),
+                header=credential.header,
+                secret=read_secret(credential.file, setting=f"fetch.credentials.{host}.file"),
+            )
             for host, credential in fetch.credentials.items()
         ),
     )
@@ -393,7 +397,8 @@ def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: cannot read the experiments: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise SettingsError(f"experiments.path: {file}: cannot be read: {reason}") from error
     return parse_experiments(text, origin=str(file))
 
 

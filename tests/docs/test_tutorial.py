@@ -87,7 +87,7 @@ def test_the_commands_of_a_page_print_what_it_shows(
     if blocks(page, "sh")[-1] == SERVE:
         assert "live" in wait_for_pages(shell, port)
     else:
-        assert shell.wait(timeout=120) == 0, output.read_text(encoding="utf-8")
+        assert shell.wait(timeout=600) == 0, output.read_text(encoding="utf-8")
     printed = iter(without_numbers(output.read_text(encoding="utf-8")))
 
     shown = [line for block in blocks(page, "text") for line in without_numbers(block)]

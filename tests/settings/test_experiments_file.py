@@ -96,6 +96,16 @@ def test_a_mistake_is_named_with_its_place(old: str, new: str, message: str) -> 
     assert str(caught.value).startswith("e.toml")
 
 
+def test_the_mistakes_of_all_experiments_are_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_experiments("[experiments.a]\ncontroll = 1\nalpa = 2\n[experiments.b]\nmargn = 3\n")
+    assert [line.partition(";")[0] for line in str(caught.value).splitlines()] == [
+        "experiments.toml: experiment 'a': unknown key 'controll'",
+        "experiments.toml: experiment 'a': unknown key 'alpa'",
+        "experiments.toml: experiment 'b': unknown key 'margn'",
+    ]
+
+
 def test_an_unknown_experiment_is_told_the_nearest() -> None:
     """By name."""
     with pytest.raises(SettingsError, match="no experiment 'sr2'; did you mean 'sr'"):

@@ -64,6 +64,41 @@ def test_a_boolean_in_the_file_is_true_or_false(tmp_path: Path, text: str, key: 
         load_settings(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        # what a check of the whole section says of the default that stands in for the wrong key
+        ('[inputs.hooks.matrix]\nurl = "https://h/"\ndry_run = "yes"', ["inputs.hooks.matrix.dry_run"]),
+        ('[inputs.hooks.matrix]\nurl = "https://h/"\nsecret_filez = ["k"]', ["inputs.hooks.matrix.secret_filez"]),
+        ('[web.auth]\nuser_hedaer = "X-User"\nvoters = ["a"]', ["web.auth.user_hedaer"]),
+        ('[web]\ntrusted_proxis = ["::1"]\n[web.auth]\nuser_header = "X-User"', ["web.trusted_proxis"]),
+        ('[scoring]\nreferences = ["vmaf"]\nffmpegg = "ffmpeg"', ["scoring.ffmpegg"]),
+        ("[alerts]\nkeep_ended_hours = 200\nkeep_silent_hour = 400", ["alerts.keep_silent_hour"]),
+        # an unknown key in the place of one that must be there
+        ('[[source.streams]]\nid = "a"\nulr = "https://h/a.m3u8"', ["source.streams.0.ulr"]),
+        # a section with another name is one mistake
+        ('[kafak]\nbootstrap = ["h:9092"]\ngroup = "g"', ["kafak"]),
+        ('[inputs.hook.matrix]\nurl = "https://h/"', ["inputs.hook"]),
+        ('[web]\nauth = "x"', ["web.auth"]),
+        # two mistakes, of which one hides the check of the section
+        ('[alerts]\nkeep_ended_hours = 200\nrulez = "x"', ["alerts.rulez", "alerts.keep_ended_hours"]),
+        ("[alerts]\nkeep_ended_hours = 200\nrules = 3", ["alerts.rules", "alerts.keep_ended_hours"]),
+        (
+            '[inputs.hooks.matrix]\nurl = "https://h/"\ndry_run = true\nabove = 30\nbakup = "b"',
+            ["inputs.hooks.matrix.bakup", "inputs.hooks.matrix.above"],
+        ),
+    ],
+)
+def test_one_wrong_key_is_one_line(tmp_path: Path, text: str, keys: list[str]) -> None:
+    """And no line for what follows from it."""
+    file = tmp_path / "vqmon.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file)
+    lines = (line.removeprefix(f"{file}: ").removeprefix("unknown setting ") for line in str(caught.value).splitlines())
+    assert [re.split("[:;] ", line)[0].strip("'") for line in lines] == keys
+
+
 def test_a_boolean_in_the_environment_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable cannot hold anything else."""
     monkeypatch.setenv("VQMON_WEB__ALLOW_VOTES", "true")

@@ -96,6 +96,25 @@ def test_a_mistake_is_named_with_file_rule_key_and_remedy(text: str, expected_pa
         assert word in str(refused.value)
 
 
+def test_the_mistakes_of_all_rules_are_named_at_once() -> None:
+    text = (
+        '[rules.a]\nkind = "floor"\nbelw = 3\nfor_second = 4\n[rules.b]\nkind = "flor"\n'
+        '[rules.c]\nkind = "floor"\nscorer = "lite"\nseverity = "pages"\n'
+        'min_open_seconds = "1"\nbelow = 40\nfor_seconds = 4\n'
+        "recover_above = 45\nrecover_seconds = 1\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        parse_rules(text)
+    lines = [line.removeprefix("rules.toml: rule ") for line in str(caught.value).splitlines()]
+    assert [line.partition(";")[0] for line in lines] == [
+        "'a': unknown key 'belw'",
+        "'a': unknown key 'for_second'",
+        "'b': kind: 'flor'",
+        "'c': severity: unknown 'pages'",
+        "'c': min_open_seconds: '1' is not a number",
+    ]
+
+
 def test_a_rule_can_be_left_out_and_globs_written_as_text_or_list() -> None:
     """`enabled = false` leaves a rule out; one glob needs no list."""
     assert parse_rules(FLOOR + "enabled = false\n") == ()

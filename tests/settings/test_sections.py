@@ -44,12 +44,12 @@ def test_the_file_holds_the_defaults() -> None:
     ("text", "message"),
     [
         ("[decode]\nworkrs = 3\n", "unknown setting 'decode.workrs'; did you mean 'decode.workers'"),
-        ("[decod]\nworkers = 3\n", "unknown setting 'decod.workers'; did you mean 'decode.workers'"),
+        ("[decod]\nworkers = 3\n", "unknown setting 'decod'; did you mean 'decode'"),
         ("[decode]\nfps = 0\n", "decode.fps: must be above 0 and at most 240, got 0"),
         ("[decode]\nsampling = 'all'\n", "decode.sampling: must be 'exact' or 'keyframes', got 'all'"),
         ('[[source.streams]]\nid = "a"\nurk = "x"\n', "unknown setting 'source.streams.0.urk'; did you mean 'url'"),
         ('source.streams = [{id = "a", url = "htp://x/a.m3u8"}]', "the scheme 'htp' is misspelt: write http://"),
-        ('source.streams = [{id = "a", url = "x"}, {id = "a", url = "y"}]', "two streams share the id 'a'"),
+        ('source.streams = [{id = "a", url = "x"}, {id = "a", url = "y"}]', "source.streams: two share the id 'a'"),
         (
             '[scoring]\nreferences = ["psnr", "vmaf", "cambi"]\n',
             "toml: scoring.references: for vmaf, cambi set scoring.ffmpeg, the path",

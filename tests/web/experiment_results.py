@@ -61,7 +61,10 @@ def comparison(seeded: seed.Seeded) -> Comparison:
         ),
         checks=(
             HealthCheck(
-                name="versions", is_good=True, weight="look", text="One scorer, one decoder: lite@1, libav 62.28.102."
+                name="versions",
+                is_good=True,
+                weight="look",
+                text=f"One scorer, one decoder: {seed.SCORER}, libav 62.28.102.",
             ),
         ),
         answers=(_better(pairs, chance), _undecided(chance)),
@@ -78,7 +81,7 @@ def _better(pairs: Sequence[PairExample], chance: random.Random) -> ArmResult:
             reasons=("The any-time 95 % interval lies above 0.", "All guardrails hold."),
             next_step="Roll out sr-v2; keep `sr-v1` for a week.",
         ),
-        effects=(_effect("lite@1", 1.94, 0.84, 34, chance), _effect("q-align@1", 1.2, 0.9, 34, chance)),
+        effects=(_effect(seed.SCORER, 1.94, 0.84, 34, chance), _effect("q-align@1", 1.2, 0.9, 34, chance)),
         guardrails=(
             GuardrailResult(
                 name="steady",
@@ -154,7 +157,7 @@ def _undecided(chance: random.Random) -> ArmResult:
         next_step="Go on: about 30 contents more would settle it.",
     )
     return ArmResult(
-        arm="sr-v2-fast", control="sr-v1", verdict=verdict, effects=(_effect("lite@1", 0.21, 0.83, 26, chance),)
+        arm="sr-v2-fast", control="sr-v1", verdict=verdict, effects=(_effect(seed.SCORER, 0.21, 0.83, 26, chance),)
     )
 
 
@@ -245,8 +248,8 @@ def _arm(name: str, role: str, level: float, chance: random.Random, *, mbps: flo
         scored=3000,
         unscored=14,
         clusters=34,
-        mean={"lite@1": level},
-        histogram={"lite@1": counts},
+        mean={seed.SCORER: level},
+        histogram={seed.SCORER: counts},
         bitrate_kbps=1000 * mbps,
         gpu_seconds_per_second=gpu,
         points_per_mbps=level / mbps,

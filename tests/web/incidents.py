@@ -25,7 +25,7 @@ def write_regression(history: StoredHistory) -> tuple[Alert, Alert]:
     regression = replace(
         seed.alert(trigger, rule="regression", severity="page", began_at=began_at, resolved_at=None),
         series=f"{STREAM}/1080p/lite",
-        summary=f"lite@1 of {STREAM} 1080p fell by 52 points",
+        summary=f"{seed.SCORER} of {STREAM} 1080p fell by 52 points",
         change=LevelShift(at=began_at, before=79.1, after=27.4, low=-54.0, high=-49.3),
         moved=(
             CompanionShift(name="blockiness", before=0.01, after=0.63),
@@ -37,7 +37,7 @@ def write_regression(history: StoredHistory) -> tuple[Alert, Alert]:
     muted = replace(
         seed.alert(trigger, rule="pairs", severity="ticket", began_at=began_at, resolved_at=None),
         muted_by=regression.id,
-        summary=f"lite@1 of {STREAM} 1080p fell against 480p",
+        summary=f"{seed.SCORER} of {STREAM} 1080p fell against 480p",
     )
     states = {state.key: state for state in (rule_state(events, "1080p"), rule_state(events, "1080p~480p"))}
     history.store.publish([], alerts=[regression, muted], states=states)
@@ -57,6 +57,6 @@ def rule_state(events: list[QualityEvent], series_name: str) -> RegressionState:
     key = f"{STREAM}/{rendition}"
     if against:
         pair = PairSeries(rendition_key=key, scorer="lite", against=against)
-        return RegressionState(rule="regression", series=pair, basis=f"lite@1 against {against}", chart=chart)
+        return RegressionState(rule="regression", series=pair, basis=f"{seed.SCORER} against {against}", chart=chart)
     series = RenditionSeries(rendition_key=key, subject="lite")
-    return RegressionState(rule="regression", series=series, basis="lite@1", chart=chart)
+    return RegressionState(rule="regression", series=series, basis=seed.SCORER, chart=chart)

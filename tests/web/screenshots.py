@@ -2,11 +2,14 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import skimage.data
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
@@ -15,7 +18,10 @@ from tests.web import experiment_results, incidents, input_decisions, seed
 from tests.web.conftest import Served
 from tests.web.stored_history import StoredHistory, open_copy, write_history
 from tests.web.test_browser import FLAGS
-from vqmon.core.types import QualityEvent, SegmentFailure
+from vqmon.core.frames import DetailGrid
+from vqmon.core.scores import pack_heat_map
+from vqmon.core.types import HeatMap, QualityEvent, SegmentFailure
+from vqmon.media.images.signals.detail import detail_losses, measure_detail
 from vqmon.web.urls import experiment_path
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
@@ -30,22 +36,40 @@ def photo(name: str, number: int, softness: int) -> bytes:
     width = int(whole.width * 0.8)
     left = (whole.width - width) * (number % 32) // 32
     image = whole.crop((left, 40, left + width, 40 + width * 9 // 16)).resize((416, 234))
-    image = image.resize((416 // softness, 234 // softness)).resize((416, 234), Image.Resampling.NEAREST)
+    # what is lost, is lost in the right part of the picture
+    blurred = image.resize((416 // softness, 234 // softness)).resize((416, 234), Image.Resampling.BICUBIC)
+    image.paste(blurred.crop((160, 0, 416, 234)), (160, 0))
     out = BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()
 
 
+def detail_map(name: str, numbers: Sequence[int], softness: int) -> HeatMap | None:
+    """Where these windows lack detail, against sharp ones of the same scene."""
+    shown, sharp = ([_detail(name, number % 32, soft) for number in numbers] for soft in (softness, 1))
+    return pack_heat_map("detail", detail_losses(shown, earlier=sharp))
+
+
+@cache
+def _detail(name: str, number: int, softness: int) -> DetailGrid:
+    return measure_detail(np.asarray(Image.open(BytesIO(photo(name, number, softness))).convert("L")))
+
+
 def with_photos(seeded: seed.Seeded) -> seed.Seeded:
-    """The same with photographs for pictures."""
-    outcomes = {outcome.id: outcome for outcome in seeded.outcomes}
+    """The same with photographs for pictures, and with heat maps of those that are not sharp."""
+    positions = {outcome.id: position for position, outcome in enumerate(seeded.outcomes)}
     for event_id, pictures in seeded.thumbnails.items():
-        event = outcomes[event_id]
+        event = seeded.outcomes[positions[event_id]]
         assert isinstance(event, QualityEvent)
         name = PHOTOS[len(event.segment.rendition.stream_id) % len(PHOTOS)]
         soft = 1 if event.scores[0].value > 60 else 4 if event.scores[0].value > 35 else 8
-        first = event.segment.sequence * 4
-        seeded.thumbnails[event_id] = [(at, photo(name, first + n, soft)) for n, (at, _) in enumerate(pictures)]
+        numbers = [event.segment.sequence * 4 + number for number in range(len(pictures))]
+        seeded.thumbnails[event_id] = [
+            (at, photo(name, number, soft)) for number, (at, _) in zip(numbers, pictures, strict=True)
+        ]
+        heat_map = detail_map(name, numbers, soft) if soft > 1 else None
+        if heat_map is not None:
+            seeded.outcomes[positions[event_id]] = replace(event, heat_maps=(heat_map,))
     return seeded
 
 

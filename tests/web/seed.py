@@ -15,9 +15,16 @@ from tests import factories
 from vqmon.core.scores import pack_heat_map
 from vqmon.core.types import Alert, HeatMap, Outcome, QualityEvent, Rendition, Segment, SegmentFailure, Severity
 from vqmon.errors import Stage
+from vqmon.scoring.scorers.registry import builtin_folder
+
+
+def newest_of(name: str) -> str:
+    """The id of the newest built-in scorer of a name."""
+    return max(path.stem for path in builtin_folder().glob(f"{name}@*.json"))
+
 
 NOW = datetime(2026, 11, 20, 14, 30, 0, tzinfo=UTC)
-SCORER = "lite@1"
+SCORER = newest_of("lite")
 SEGMENT_SECONDS = 4.0
 
 
@@ -61,7 +68,11 @@ def quality_event(segment: Segment, value: float, *, signals: dict[str, float] |
     frames = tuple(round(min(100.0, max(0.0, value + offset)), 2) for offset in (0.0, 1.3, -1.9, 0.6))
     maxima = {"noise": 0.04, "blur": max(0.02, (70 - value) / 100), **(signals or {})}
     score = factories.score(
-        value=round(sum(frames) / 4, 2), native_value=round(value / 100, 4), frame_values=frames, p5=min(frames)
+        scorer=SCORER,
+        value=round(sum(frames) / 4, 2),
+        native_value=round(value / 100, 4),
+        frame_values=frames,
+        p5=min(frames),
     )
     return factories.event(
         segment=segment,
@@ -80,7 +91,7 @@ def quality_event(segment: Segment, value: float, *, signals: dict[str, float] |
 
 
 PROVENANCE = replace(
-    factories.provenance(sha256="5f" * 32),
+    factories.provenance(scorer=SCORER, sha256="5f" * 32),
     versions={"av": "18.1.0", "libavcodec": "62.28.102", "onnxruntime": "1.27.0"},
 )
 

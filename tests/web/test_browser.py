@@ -63,8 +63,13 @@ LAYERS_SHOWN = """() => [...document.querySelectorAll("svg.heat")]
   .filter((layer) => getComputedStyle(layer).display !== "none").map((layer) => layer.classList[1])"""
 """The slots of the heat maps that can be seen."""
 
-TABLES_WIDER_THAN_THEIR_BOX = """() => [...document.querySelectorAll(".scroll")]
-  .filter((box) => box.querySelector(".fold") && box.scrollWidth > box.clientWidth).map((box) => box.ariaLabel)"""
+TABLES_WIDER_THAN_THEIR_BOX = """() => [...document.querySelectorAll("main table")]
+  .map((table) => [table, table.closest(".scroll, .card")])
+  .filter(([table, box]) => table.offsetWidth > box.clientWidth && (table.matches(".fold") || !box.matches(".scroll")))
+  .map(([table]) => table.textContent.slice(0, 80))"""
+
+NAVIGATION_IS_WHOLE = """() => [...document.querySelectorAll("header nav")]
+  .every((nav) => nav.scrollWidth <= nav.clientWidth)"""
 
 CLIPS_ARE_BETWEEN = """([least, most]) => {
   const times = [...document.querySelectorAll(".frames video")].map((clip) => clip.currentTime);
@@ -150,6 +155,7 @@ def test_every_page_fits_every_screen(watched: Watched) -> None:
             page = watched.open(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
             assert width == 1280 or page.evaluate(TABLES_WIDER_THAN_THEIR_BOX) == [], (path, width)
+            assert width == 320 or page.evaluate(NAVIGATION_IS_WHOLE), (path, width)
 
 
 def test_the_tables_of_a_report_fold_on_a_phone(browser: Browser, tmp_path: Path) -> None:
@@ -210,7 +216,7 @@ def test_fleet_updates_without_reload(watched: Watched) -> None:
     expect(page.locator("#announce")).to_have_text("")
     begins = event.segment.starts_at
     watched.history.write(seed.alert(event, rule="score-floor", severity="page", began_at=begins, resolved_at=None))
-    expect(page.locator("#announce")).to_have_text("Alert: lite@1 of weather 480p is below 40")
+    expect(page.locator("#announce")).to_have_text(f"Alert: {seed.SCORER} of weather 480p is below 40")
     expect(page.locator("#open-count")).to_contain_text("3")
     assert page.evaluate("window.sameDocument")
 

@@ -15,7 +15,7 @@ from vqmon.core.experiments.definition import Arm, Experiment, Guardrail, ShareC
 from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.errors import SettingsError
 from vqmon.media.reference.offered import REFERENCE_MEASURES
-from vqmon.settings.problems import describe_problem
+from vqmon.settings.problems import describe_problem, parse_each
 
 _EXPERIMENT = TypeAdapter(Experiment)
 _PARTS = {"arms": ("arm", Arm), "guardrails": ("guardrail", Guardrail)}
@@ -36,7 +36,9 @@ def parse_experiments(text: str, *, origin: str = "experiments.toml") -> tuple[E
         raise SettingsError(f"{origin}: {error}") from error
     _refuse_unknown_keys(tree, ("experiments",), origin)
     tables = _require_table(tree.get("experiments", {}), f"{origin}: experiments")
-    return tuple(_parse_experiment(name, table, f"{origin}: experiment {name!r}") for name, table in tables.items())
+    return tuple(
+        parse_each(tables, lambda name, table: _parse_experiment(name, table, f"{origin}: experiment {name!r}"))
+    )
 
 
 def find_experiment(experiments: Iterable[Experiment], name: str, *, origin: str = "experiments.toml") -> Experiment:
@@ -144,9 +146,9 @@ def _require_table(value: Any, location: str) -> dict[str, Any]:
 
 def _refuse_unknown_keys(given: Iterable[str], allowed: Iterable[str], location: str) -> None:
     allowed = list(allowed)
-    for key in given:
-        if key not in allowed:
-            raise SettingsError(f"{location}: unknown key {_nearest(key, allowed)}")
+    problems = [f"{location}: unknown key {_nearest(key, allowed)}" for key in given if key not in allowed]
+    if problems:
+        raise SettingsError("\n".join(problems))
 
 
 def _nearest(given: object, allowed: Iterable[str]) -> str:

@@ -3,8 +3,9 @@
 import difflib
 import json
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -50,8 +51,6 @@ _NAMED: dict[str, type[BaseModel]] = {
     "notify.windows": WindowSettings,
 }
 """Tables of tables, by names that the owner chooses."""
-
-_LEAVES = {"source.streams", "notify.labels", *_NAMED}
 
 
 class Settings(BaseSettings):
@@ -121,16 +120,20 @@ def load_settings(path: Path | None = None) -> Settings:
         raise SettingsError(f"{file}: no such settings file")
     file = file or next((place for place in _SETTINGS_FILES if place.is_file()), None)
     tree = _read_toml(file) if file else {}
+    origin = str(file) if file else "environment"
     keys = sorted(setting_keys())
-    problems = [*_unknown_keys(_leaves(tree), keys, str(file)), *_unknown_variables(keys)]
-    problems += _take_out_other_than_booleans(tree, Settings, f"{file}: ")
+    wrong = _WrongKeys()
+    problems = [*_unknown_keys(_leaves(tree, keys), keys, str(file), wrong), *_unknown_variables(keys)]
+    problems += _take_out_other_than_booleans(tree, Settings, "", f"{file}: ", wrong)
     if any(problem.startswith("environment: ") for problem in problems):
         # the settings would be refused for it once more, as if the file held it
         raise SettingsError("\n".join(problems))
+    tree = _known(tree, keys)
     try:
-        settings = Settings(**_known(tree, keys))
+        settings = Settings(**tree)
     except ValidationError as error:
-        raise SettingsError("\n".join([*problems, *_explain(error, str(file) if file else "environment")])) from error
+        values = _wrong_values(error, tree, origin, wrong)
+        raise SettingsError("\n".join(dict.fromkeys([*problems, *values]))) from error
     except ValueError as error:
         named = _unreadable_list() or "a setting"
         raise SettingsError(f"environment: {named}: lists are JSON, e.g. '[\"foo\"]'") from error
@@ -174,20 +177,53 @@ def _read_toml(file: Path) -> dict[str, Any]:
     return tree
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+class _WrongKeys:
+    """The keys that are named as wrong already, each as the known key that was meant.
+
+    Where a value is taken out for being wrong, the default stands in its place. What a check of the whole section says
+    of that default is no second mistake.
+    """
+
+    def __init__(self) -> None:
+        self._keys: set[str] = set()
+
+    def add(self, key: str, keys: Sequence[str] = ()) -> None:
+        """Add a key, or of an unknown one the nearest among those that are known."""
+        parent, _, name = key.rpartition(".")
+        names = [other.rpartition(".")[2] for other in keys if other.rpartition(".")[0] in (parent, "")]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        self._keys.add(f"{parent}.{near[0]}" if near else key)
+
+    def explain(self, key: str, text: str) -> bool:
+        """Whether a problem of a key follows from one of them: the key itself, or a section whose text names it."""
+        return key in self._keys or any(
+            wrong.startswith(f"{key}.") and re.search(rf"\b{re.escape(wrong.rpartition('.')[2])}\b", text)
+            for wrong in self._keys
+        )
+
+
+def _leaves(tree: dict[str, Any], keys: Sequence[str], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of the settings in a tree; of a table that is no section, its own."""
     for name, value in tree.items():
-        if isinstance(value, dict) and f"{prefix}{name}" not in _LEAVES:
-            yield from _leaves(value, f"{prefix}{name}.")
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and _is_section(key, keys):
+            yield from _leaves(value, keys, f"{key}.")
         else:
-            yield f"{prefix}{name}"
+            yield key
 
 
-def _unknown_keys(given: Iterator[str], keys: list[str], origin: str) -> Iterator[str]:
+def _is_section(key: str, keys: Iterable[str]) -> bool:
+    return any(other.startswith(f"{key}.") for other in keys)
+
+
+def _unknown_keys(given: Iterable[str], keys: list[str], origin: str, wrong: _WrongKeys) -> Iterator[str]:
+    sections = {key.rpartition(".")[0] for key in keys}
     for key in given:
-        if key in Settings.model_fields:
+        if _is_section(key, keys):
             yield f"{origin}: {key}: must be a table, [{key}] with its settings below"
         elif key not in keys:
-            yield f"{origin}: unknown setting {key!r}{_nearest(key, keys)}"
+            wrong.add(key, keys)
+            yield f"{origin}: unknown setting {key!r}{_nearest(key, [*keys, *sorted(sections)])}"
 
 
 def _known(tree: dict[str, Any], keys: list[str], prefix: str = "") -> dict[str, Any]:
@@ -197,12 +233,14 @@ def _known(tree: dict[str, Any], keys: list[str], prefix: str = "") -> dict[str,
         key = f"{prefix}{name}"
         if key in keys:
             known[name] = value
-        elif isinstance(value, dict) and any(other.startswith(f"{key}.") for other in keys):
+        elif isinstance(value, dict) and _is_section(key, keys):
             known[name] = _known(value, keys, f"{key}.")
     return known
 
 
-def _take_out_other_than_booleans(tree: dict[str, Any], section: type[BaseModel], prefix: str) -> Iterator[str]:
+def _take_out_other_than_booleans(
+    tree: dict[str, Any], section: type[BaseModel], prefix: str, origin: str, wrong: _WrongKeys
+) -> Iterator[str]:
     """Remove texts and numbers where a boolean must be, and name them; a variable can only hold text, a file cannot."""
     for name, value in list(tree.items()):
         field = section.model_fields.get(name)
@@ -210,13 +248,15 @@ def _take_out_other_than_booleans(tree: dict[str, Any], section: type[BaseModel]
             continue
         if field.annotation is bool and not isinstance(value, bool):
             del tree[name]
-            yield f"{prefix}{name}: must be true or false, got {value!r}"
+            wrong.add(f"{prefix}{name}")
+            yield f"{origin}{prefix}{name}: must be true or false, got {value!r}"
         elif isinstance(value, dict) and (inner := _section_of(field)) is not None:
             # a table of the section, or tables of it by name
             tables = {"": value} if inner is field.annotation else value
             for key, table in tables.items():
                 if isinstance(table, dict):
-                    yield from _take_out_other_than_booleans(table, inner, f"{prefix}{name}.{f'{key}.' if key else ''}")
+                    path = f"{prefix}{name}.{f'{key}.' if key else ''}"
+                    yield from _take_out_other_than_booleans(table, inner, path, origin, wrong)
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -253,19 +293,48 @@ def _nearest(key: str, keys: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}"
 
 
-def _explain(error: ValidationError, origin: str) -> Iterator[str]:
-    """One line for each wrong value: where it stands, its key, what it must be, and what it is."""
+def _wrong_values(error: ValidationError, tree: dict[str, Any], origin: str, wrong: _WrongKeys) -> Iterator[str]:
+    """One line for each wrong value; with these taken out, what checks of whole sections say of the others."""
+    yield from _explain(error, origin, wrong)
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        _take_out(tree, problem["loc"])
+    try:
+        Settings(**tree)
+    except ValidationError as other:
+        yield from _explain(other, origin, wrong)
+
+
+def _take_out(tree: Any, location: Sequence[int | str]) -> None:
+    """Remove a value from a tree, if it is there; never a whole section, nor an entry of a list."""
+    try:
+        for part in location[:-1]:
+            tree = tree[part]
+    except (KeyError, IndexError, TypeError):
+        return
+    if isinstance(tree, dict) and not isinstance(tree.get(location[-1]), dict):
+        tree.pop(location[-1], None)
+
+
+def _explain(error: ValidationError, origin: str, wrong: _WrongKeys) -> Iterator[str]:
+    """One line for each wrong value: where it stands, its key, what it must be, and what it is."""
+    keys = [(".".join(str(part) for part in problem["loc"]) or "settings", problem) for problem in error.errors()]
+    for key, problem in keys:
+        if problem["type"] == "extra_forbidden":
+            wrong.add(key, _keys_at(key))
+    for key, problem in keys:
         if problem["type"] == "extra_forbidden":
             yield f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}"
             continue
         text = describe_problem(problem, constraints=_constraints_at(problem["loc"]), patterns=PATTERN_MEANINGS)
+        if wrong.explain(key, text):
+            continue
         # a check of a whole section begins with the setting that it blames
         section = _section_at(key) or _NAMED.get(key.rpartition(".")[0])
         is_of_section = text.partition(": ")[0] in getattr(section, "model_fields", ())
         place = f"environment: {variable}" if (variable := _variable_of(problem["loc"])) else f"{origin}: {key}"
         yield redact_addresses(f"{place}.{text}" if is_of_section else f"{place}: {text}")
+    for key, _ in keys:
+        wrong.add(key)
 
 
 def _variable_of(location: tuple[int | str, ...]) -> str:

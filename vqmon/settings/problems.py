@@ -1,11 +1,16 @@
 """Plain sentences for what is wrong with a value of a settings or experiments file."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
+from typing import TypeVar
 
 import annotated_types
 from pydantic_core import ErrorDetails
+
+from vqmon.errors import SettingsError
+
+_Parsed = TypeVar("_Parsed")
 
 _KINDS = {
     "bool": "true or false",
@@ -25,6 +30,19 @@ _KINDS = {
     "tuple": "a list, in brackets",
 }
 """First word of a pydantic error -> what the value must be, in the words of TOML."""
+
+
+def parse_each(tables: Mapping[str, object], parse: Callable[[str, object], _Parsed]) -> list[_Parsed]:
+    """What `parse` makes of each name and table; raises one SettingsError with the problems of all tables."""
+    parsed, problems = [], []
+    for name, table in tables.items():
+        try:
+            parsed.append(parse(name, table))
+        except SettingsError as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return parsed
 
 
 def describe_problem(

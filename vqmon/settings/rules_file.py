@@ -22,6 +22,7 @@ from vqmon.core.scores import reference_subject
 from vqmon.core.types import SIGNALS, Severity
 from vqmon.errors import SettingsError
 from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.settings.problems import parse_each
 
 
 class _RuleKeys(BaseModel):
@@ -71,7 +72,7 @@ def parse_rules(
     With `scorers` (name@version) a rule about a scorer that is none of them is refused. `learned_measures` are the
     names, or name@version, of reference measures besides those that come with vqmon. `noise` is the standard deviation
     of the noise of scorers (name@version) in points, from which regression rules that state no `delta_min` take theirs;
-    groups take that of their rule. Raises SettingsError naming the file, the rule, the key and the nearest valid one.
+    groups take that of their rule. Raises SettingsError naming file, wrong rules and keys, and the nearest valid one.
     """
     try:
         document = tomllib.loads(text)
@@ -81,17 +82,18 @@ def parse_rules(
     tables = document.get("rules", {})
     if not isinstance(tables, dict):
         raise SettingsError(f"{origin}: rules: must be tables like [rules.low-score], got {tables!r}")
-    rules = []
     measures = (*REFERENCE_MEASURES, *(name.partition("@")[0] for name in learned_measures))
-    for name, table in tables.items():
+
+    def parse(name: str, table: object) -> tuple[AlertRule, bool]:
         where = f"{origin}: rule {name!r}"
         rule, is_enabled = _parse_rule(name, table, where)
         if scorers is not None and rule.condition.scorer_pattern:
             _refuse_unknown_scorer(rule.condition.scorer_pattern, scorers, measures, where)
         if isinstance(rule.condition, ReferenceLimit) and rule.condition.measure not in measures:
             raise SettingsError(f"{where}: measure: {_suggestion(rule.condition.measure, measures)}")
-        if is_enabled:
-            rules.append(rule)
+        return rule, is_enabled
+
+    rules = [rule for rule, is_enabled in parse_each(tables, parse) if is_enabled]
     _refuse_groups_without_rule(rules, tables, origin)
     rules = _with_noise(rules, tables, noise or {})
     masks = _parse_masks(document.get("masks", {}), rules, origin)
@@ -171,7 +173,7 @@ def _parse_masks(tables: Any, rules: Iterable[AlertRule], origin: str) -> tuple[
     if not isinstance(tables, dict):
         raise SettingsError(f"{origin}: masks: must be tables like [masks.night], got {tables!r}")
     names = {name for rule in rules for name in (rule.name, *rule.condition.mask_names)} | set(SIGNALS)
-    return tuple(_parse_mask(name, table, names, f"{origin}: mask {name!r}") for name, table in tables.items())
+    return tuple(parse_each(tables, lambda name, table: _parse_mask(name, table, names, f"{origin}: mask {name!r}")))
 
 
 def _parse_mask(name: str, table: Any, names: Collection[str], where: str) -> Mask:
@@ -224,8 +226,8 @@ def _validate(adapter: TypeAdapter[_Parsed], table: Mapping[str, Any], owner: ty
     try:
         return adapter.validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise SettingsError(f"{where}{_explanation(problem)}") from error
+        problems = (f"{where}{_explanation(problem)}" for problem in error.errors(include_url=False))
+        raise SettingsError("\n".join(dict.fromkeys(problems))) from error
 
 
 _EXPECTED = {
@@ -267,9 +269,8 @@ def _article(noun: str) -> str:
 
 
 def _refuse_unknown(table: Iterable[str], keys: Collection[str], where: str) -> None:
-    for key in table:
-        if key not in keys:
-            raise SettingsError(f"{where}: unknown key {_suggestion(key, keys)}")
+    if problems := [f"{where}: unknown key {_suggestion(key, keys)}" for key in table if key not in keys]:
+        raise SettingsError("\n".join(problems))
 
 
 def _refuse_unknown_scorer(pattern: str, scorers: Collection[str], measures: Collection[str], where: str) -> None:

@@ -159,7 +159,7 @@ class SourceSettings(Section):
             arms = [stream.arm for stream in self.streams if stream.id == id]
             if "" in arms or len(set(arms)) < len(arms):
                 raise ValueError(
-                    f"two streams share the id {id!r}: as arms of an experiment, give each another label `arm`; "
+                    f"streams: two share the id {id!r}: as arms of an experiment, give each another label `arm`; "
                     "otherwise give them different ids"
                 )
         return self

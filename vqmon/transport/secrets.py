@@ -6,11 +6,11 @@ from pathlib import Path
 from vqmon.errors import SettingsError
 
 
-def read_secret(path: Path) -> str:
-    """Read a secret from a file and strip white space around it.
+def read_secret(path: Path, *, setting: str) -> str:
+    """Read a secret from the file that a setting names, and strip white space around it.
 
     A relative path is looked up in `$CREDENTIALS_DIRECTORY`, or without that in the working folder. Raises
-    SettingsError, which names the file but never shows its text, when the file cannot be read or is empty.
+    SettingsError, which names setting and file but never shows the text, when the file cannot be read or is empty.
     """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     file = path if path.is_absolute() or not folder else Path(folder) / path
@@ -19,7 +19,7 @@ def read_secret(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "it is not text"
         remedy = "" if path.is_absolute() or folder else "; looked up here, as $CREDENTIALS_DIRECTORY is not set"
-        raise SettingsError(f"{file.absolute()}: cannot read this secret: {problem}{remedy}") from None
+        raise SettingsError(f"{setting}: {file.absolute()}: cannot read this secret: {problem}{remedy}") from None
     if not text:
-        raise SettingsError(f"{file}: this secret is empty")
+        raise SettingsError(f"{setting}: {file}: this secret is empty")
     return text

@@ -72,13 +72,23 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
     yield history
     if history.passed:
         yield from _check_series(settings)
+    yield from _check_folders_and_secrets(settings)
     yield from _check_source(settings, offline=offline)
     if problem := exposure_problem(settings.web, settings.web.host):
         yield CheckResult(subject="web", text=problem, passed=True)
-    if settings.notify.alertmanagers or settings.notify.webhooks:
+    if settings.notify.alertmanagers or settings.notify.webhooks or settings.notify.windows:
         yield _result_of("notify", lambda: asyncio.run(_check_notify_targets(settings, offline=offline)))
     if settings.inputs.hooks:
         yield _result_of("inputs", lambda: asyncio.run(_check_input_hooks(settings)))
+
+
+def _check_folders_and_secrets(settings: Settings) -> Iterator[CheckResult]:
+    """What settings name that nothing else here opens."""
+    state_folder = settings.daemon.state_folder
+    if state_folder is not None:
+        yield _result_of("state", lambda: _check_state_folder(state_folder))
+    if settings.fetch.credentials:
+        yield _result_of("fetch", lambda: _check_credentials(settings))
 
 
 def _result_of(subject: str, check: Callable[[], str]) -> CheckResult:
@@ -128,6 +138,10 @@ async def _check_decoders(settings: Settings) -> str:
     async with decoder_pool(settings.model_copy(update={"decode": decode})) as pool:
         report = pool.isolation
         if not pool.versions:
+            if decode.socket:
+                raise SettingsError(
+                    f"decode.socket: no decoder answers at {decode.socket}; see `systemctl status vqmon-decoder.socket`"
+                )
             raise DecodeError("worker", "no decoder process starts; see the memory and process limits of this machine")
     in_force = [f"{name} ({detail})" if detail else name for name, detail in report.in_force.items()]
     lines = [f"decode.isolation {settings.decode.isolation}: {', '.join(in_force)}".replace("_", " ")]
@@ -178,6 +192,17 @@ def _check_history(settings: Settings) -> str:
     return f"{location}: {plural(counts.scored, 'segment')} scored, {counts.unscored} unscored{about_vqmon}"
 
 
+def _check_state_folder(folder: Path) -> str:
+    if not folder.is_dir():
+        raise SettingsError(f"daemon.state_folder: {folder}: no such folder; create it, or correct the setting")
+    return f"what outlives a kill is in {folder}"
+
+
+def _check_credentials(settings: Settings) -> str:
+    """Read the credentials of hosts."""
+    return f"credentials of {', '.join(credential.host for credential in fetch_policy(settings).credentials)}"
+
+
 def _check_series(settings: Settings) -> Iterator[CheckResult]:
     """Say which drops the stored series of regression rules see, and how soon; nothing where none are stored."""
     parts = []
@@ -202,10 +227,12 @@ async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:
     async with open_http_client(settings) as client:
         targets = open_receivers(notify, client)
         for url in notify.alertmanagers if not offline else ():
-            token = {"Authorization": f"Bearer {read_secret(notify.token_file)}"} if notify.token_file else {}
-            await client.post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
+            headers = {"Content-Type": "application/json"}
+            if notify.token_file:
+                headers["Authorization"] = f"Bearer {read_secret(notify.token_file, setting='notify.token_file')}"
+            await client.post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", headers)
     sender = "`vqmon notify`" if settings.source.kind == "kafka" else "`vqmon run`"
-    return f"{', '.join(target.name for target in targets)}; alerts are sent by {sender}"
+    return f"{', '.join(target.name for target in targets) or 'no receiver'}; alerts are sent by {sender}"
 
 
 async def _check_input_hooks(settings: Settings) -> str:
@@ -220,7 +247,10 @@ async def _check_input_hooks(settings: Settings) -> str:
 def _check_source(settings: Settings, *, offline: bool) -> Iterator[CheckResult]:
     source = settings.source
     if source.kind == "folder":
-        exists = source.folder is not None and source.folder.is_dir()
+        if source.folder is None:
+            yield CheckResult(subject="source", text="source.folder: name the folder of the media files", passed=False)
+            return
+        exists = source.folder.is_dir()
         remedy = "" if exists else ": no such folder; create it or set source.folder"
         yield CheckResult(subject="source", text=f"folder {source.folder}{remedy}", passed=exists)
         return

@@ -208,7 +208,8 @@ def open_input_hooks(
 
 def _keys_of(name: str, hook: InputHookSettings) -> Sequence[bytes]:
     """The keys that sign: those of files, then those of variables."""
-    keys = [parse_secret(read_secret(file), origin=f"inputs.hooks.{name}") for file in hook.secret_files]
+    setting = f"inputs.hooks.{name}.secret_files"
+    keys = [parse_secret(read_secret(file, setting=setting), origin=setting) for file in hook.secret_files]
     for variable in hook.secret_variables:
         text = os.environ.get(variable, "")
         if not text:

@@ -23,7 +23,7 @@ from vqmon.flow import NamedTasks
 from vqmon.media.fetch.http import PinnedNetworkBackend, Resolver, resolve_host
 from vqmon.media.fetch.ssrf_policy import check_url
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import FetchSettings, NotifySettings
+from vqmon.settings.sections import FetchSettings, NotifySettings, WebhookSettings
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.delivery_queue import Clock
@@ -269,7 +269,7 @@ def open_receivers(notify: NotifySettings, client: HttpClient) -> Sequence[Recei
         )
     except ValueError as error:
         raise SettingsError(f"notify.labels: {error}") from error
-    token = read_secret(notify.token_file) if notify.token_file else ""
+    token = read_secret(notify.token_file, setting="notify.token_file") if notify.token_file else ""
     return [
         *(
             Alertmanager(url, client=client, label_config=naming, resend_seconds=notify.resend_seconds, token=token)
@@ -280,11 +280,15 @@ def open_receivers(notify: NotifySettings, client: HttpClient) -> Sequence[Recei
                 name,
                 webhook.url,
                 client=client,
-                keys=[
-                    parse_secret(read_secret(file), origin=f"notify.webhooks.{name}") for file in webhook.secret_files
-                ],
+                keys=_keys_of(name, webhook),
                 source=notify.source,
             )
             for name, webhook in notify.webhooks.items()
         ),
     ]
+
+
+def _keys_of(name: str, webhook: WebhookSettings) -> Sequence[bytes]:
+    """The keys that sign what a webhook receives."""
+    setting = f"notify.webhooks.{name}.secret_files"
+    return [parse_secret(read_secret(file, setting=setting), origin=setting) for file in webhook.secret_files]

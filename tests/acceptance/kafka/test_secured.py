@@ -277,10 +277,10 @@ def test_a_secret_is_read_from_the_credentials_folder(tmp_path: Path, monkeypatc
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "kafka").write_text(f"{SECRET}\n", encoding="utf-8")
     (tmp_path / "empty").write_text("\n", encoding="utf-8")
-    assert read_secret(Path("kafka")) == SECRET
+    assert read_secret(Path("kafka"), setting="kafka.password_file") == SECRET
     for name in ("empty", "missing"):
         with pytest.raises(SettingsError, match=name):
-            read_secret(Path(name))
+            read_secret(Path(name), setting="kafka.password_file")
 
 
 def test_a_connection_never_shows_its_password() -> None:

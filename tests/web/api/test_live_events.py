@@ -50,7 +50,7 @@ async def test_a_new_outcome_is_sent(history: StoredHistory) -> None:
     assert message["event"] == "outcomes"
     assert message["id"] == str(history.store.queries.tip())
     (point,) = json.loads(message["data"])
-    assert (point["stream_id"], point["rendition"], round(point["scores"]["lite@1"])) == ("news/hd", "480p", 33)
+    assert (point["stream_id"], point["rendition"], round(point["scores"][seed.SCORER])) == ("news/hd", "480p", 33)
 
 
 async def test_a_reconnect_loses_no_event(history: StoredHistory) -> None:

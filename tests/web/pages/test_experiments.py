@@ -3,12 +3,15 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
 
-from tests.web import experiment_results
+from tests.web import experiment_results, seed
+from tests.web.stored_history import StoredHistory
 from vqmon.web.api.downloads import EXPERIMENT_TABLES
+from vqmon.web.app import create_app
 from vqmon.web.urls import experiment_path
 
 PAGE = experiment_path(experiment_results.EXPERIMENT.name)
@@ -63,6 +66,31 @@ async def test_every_part_of_the_result_is_on_the_page(client: httpx.AsyncClient
         "Fixed before the experiment began",
     ):
         assert text_part in page, text_part
+
+
+async def test_the_worst_pair_shows_where_quality_is_lost(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """By the heat maps of both sides; without any the page says why."""
+    assert "No heat map: " in await text(client, PAGE)
+    heat_map = seed.half_lost("detail", frames=4, lost=(2,))
+    control, arm = seed.next_event("weather", "480p", 60.0), seed.next_event("weather", "1080p", 20.0)
+    events = (control, replace(arm, heat_maps=(heat_map,)))
+    pictures = [(float(number), seed.picture(number)) for number in range(4)]
+    history.store.publish(events, thumbnails={event.id: pictures for event in events})
+    comparison = experiment_results.comparison(history.seeded)
+    better, *others = comparison.answers
+    worst, *pairs = better.pairs
+    pair = replace(worst, control_event_id=control.id, arm_event_id=arm.id)
+    answers = (replace(better, pairs=(pair, *pairs)), *others)
+    app = create_app(
+        history.store.queries,
+        now=lambda: seed.NOW,
+        experiment_results=experiment_results.FixedResults(replace(comparison, answers=answers)),
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as with_maps:
+        page = await text(with_maps, PAGE)
+    assert re.findall(r'class="heat (m\d)".*?aria-label="Heat map (\w+) at (\S+) s', page) == [("m0", "detail", "2.00")]
+    assert 'name="map" value="m0" checked' in page
+    assert "No heat map: " not in page
 
 
 async def test_the_query_selects_arm_and_scorer(client: httpx.AsyncClient) -> None:

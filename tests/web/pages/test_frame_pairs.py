@@ -25,7 +25,7 @@ async def test_a_pair_is_shown_with_both_pictures(client: httpx.AsyncClient) -> 
     assert pair
     shown = await text(client, pair[1])
     assert shown.count('<div class="frames') == 4
-    assert "lite@1" in shown
+    assert seed.SCORER in shown
     picture = await client.get(f"{pair[1]}/a/0.jpg")
     assert picture.content.startswith(b"\xff\xd8\xff")
     for path in (f"{pair[1]}/b/9.jpg", "/pairs/x", f"/pairs/{'0' * 32}:{'0' * 32}"):

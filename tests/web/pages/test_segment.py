@@ -130,10 +130,12 @@ async def test_segment_shows_where_and_when_quality_is_lost(client: httpx.AsyncC
     moments = re.findall(r'<a href="#(frame-\d)" aria-label="(.*?)">', page)
     assert [target for target, _ in moments] == ["frame-0", "frame-1", "frame-2", "frame-3"]
     assert all(f'id="{target}"' in page for target, _ in moments)
-    assert moments[2][1] == "2.0 s; lite@1 59.1; detail lost mostly left; mean 0.35, largest 0.70; ssim lost " + (
+    assert moments[2][
+        1
+    ] == f"2.0 s; {seed.SCORER} 59.1; detail lost mostly left; mean 0.35, largest 0.70; ssim lost " + (
         "mostly left; mean 0.35, largest 0.70"
     )
-    assert moments[1][1] == "1.0 s; lite@1 62.3"
+    assert moments[1][1] == f"1.0 s; {seed.SCORER} 62.3"
 
 
 async def test_segment_without_heat_maps_offers_none(client: httpx.AsyncClient, history: StoredHistory) -> None:

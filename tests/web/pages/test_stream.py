@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -34,9 +35,9 @@ async def test_any_stream_id_has_a_page(client: httpx.AsyncClient, stream_id: st
 async def test_stream_page_has_the_numbers_of_its_chart(client: httpx.AsyncClient) -> None:
     """The table behind the chart has a line per moment, a caption sentence and a file to download."""
     page = await text(client, "/streams/sports%20one")
-    assert re.search(r"180 segments, scored by lite@1: 1080p from \d+ to \d+, mean \d+; 480p", page)
+    assert re.search(rf"180 segments, scored by {seed.SCORER}: 1080p from \d+ to \d+, mean \d+; 480p", page)
     assert page.count('<tr><th scope="row"><time') == 90
-    assert "points.csv?last=recent&amp;scorer=lite%401" in page
+    assert f"points.csv?last=recent&amp;scorer={quote(seed.SCORER)}" in page
 
 
 async def test_the_query_selects_the_time_range(client: httpx.AsyncClient) -> None:
@@ -81,7 +82,7 @@ async def test_a_long_range_is_drawn_from_buckets(client: httpx.AsyncClient, mon
     assert chart["step_seconds"] == 24 * 3600 / 500
     assert 20 < worst < 40
     page = (await client.get("/streams/sports%20one?last=24h")).text
-    assert "180 segments, scored by lite@1: mean" in page
+    assert f"180 segments, scored by {seed.SCORER}: mean" in page
     assert "Each point of the chart is the lowest score of 3 minutes." in page
 
 

@@ -150,7 +150,7 @@ def _main_score(rendition: RenditionState) -> float | None:
 
 def _size_and_bitrate(rendition: RenditionState) -> str:
     size = f"{rendition.width}×{rendition.height}" if rendition.width and rendition.height else ""
-    bitrate = f"{rendition.bitrate_kbps / 1000:.1f} Mb/s" if rendition.bitrate_kbps else ""
+    bitrate = f"{rendition.bitrate_kbps / 1000:.1f}\N{NO-BREAK SPACE}Mb/s" if rendition.bitrate_kbps else ""
     return " · ".join(text for text in (size, bitrate) if text)
 
 

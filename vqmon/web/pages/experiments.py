@@ -19,6 +19,7 @@ from vqmon.web.charts.experiments import (
     interval_sentence,
     scorers_with_histograms,
 )
+from vqmon.web.model.heat_maps import map_choices
 from vqmon.web.pages.frame_pairs import frame_pairs, frame_pictures, load_side
 from vqmon.web.site import Site
 from vqmon.web.urls import experiment_path, frame_pair_path, unquote_stream_id, with_query
@@ -169,16 +170,18 @@ def _pair_link(pair: PairExample, back: str) -> dict[str, object]:
 
 
 def _worst_pair_with_pictures(site: Site, arm_result: ArmResult) -> dict[str, object] | None:
-    """The worst pair of which there are pictures, with its frames."""
+    """The worst pair of which there are pictures, with its frames and their heat maps."""
     for pair in arm_result.pairs_with_role("worst")[:_MAX_PAIRS]:
         control = site.history.outcome(pair.control_event_id)
         arm = site.history.outcome(pair.arm_event_id)
         if control is None or arm is None or not frame_pictures(site, pair.control_event_id, control):
             continue
         pair_id = f"{pair.control_event_id}:{pair.arm_event_id}"
-        frames = frame_pairs(pair_id, load_side(site, control), load_side(site, arm))
+        sides = load_side(site, control), load_side(site, arm)
+        maps = map_choices([heat_map for side in sides for heat_map in side.heat_maps])
+        frames = frame_pairs(pair_id, *sides, maps=maps)
         if frames:
-            return {"pair": pair, "frames": frames}
+            return {"pair": pair, "frames": frames, "maps": maps}
     return None
 
 

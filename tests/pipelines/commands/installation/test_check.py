@@ -93,6 +93,8 @@ def test_an_unknown_scorer_a_missing_folder_and_a_missing_history_folder_fail_wi
         ('folders = ["none"]', "none: no such folder; create it, or correct the setting"),
         ('shadows = ["light"]', "scoring.shadows: unknown scorer 'light'"),
         ('heavy = ["light"]', "scoring.heavy: unknown scorer 'light'"),
+        ('heavy = ["lite"]', "scoring.heavy: lite@2 is in scoring.scorers already"),
+        ('shadows = ["lite"]', "scoring.shadows: lite@2 is in scoring.scorers already"),
     ],
 )
 def test_the_one_setting_of_the_scorers_that_is_wrong_is_named(tmp_path: Path, scoring: str, message: str) -> None:
@@ -102,6 +104,24 @@ def test_the_one_setting_of_the_scorers_that_is_wrong_is_named(tmp_path: Path, s
     assert [subject for subject, result in checks.items() if not result.passed] == ["scorers"]
     assert checks["scorers"].text.startswith("scoring.")
     assert message in checks["scorers"].text
+
+
+def test_what_settings_name_and_nothing_opens_is_named_with_its_setting(tmp_path: Path) -> None:
+    """Secrets, folders, windows of time, and a socket behind which no decoder is."""
+    text = (
+        '[decode]\nsocket = "/nowhere/decoder"\n[daemon]\nstate_folder = "none"\n[source]\nkind = "folder"\n'
+        '[fetch.credentials."cdn.example"]\nfile = "/nowhere/token"\n[experiments]\npath = "none.toml"\n'
+        "[notify.windows.night]\nfrom = 2026-12-01T02:00:00Z\nuntil = 2026-12-01T01:00:00Z\n"
+    )
+    failed = [result for result in results(tmp_path / "vqmon.toml", text).values() if not result.passed]
+    assert [result.text.partition(": ")[0] for result in failed] == [
+        "decode.socket",
+        "experiments.path",
+        "daemon.state_folder",
+        "fetch.credentials.cdn.example.file",
+        "source.folder",
+        "notify.windows.night",
+    ]
 
 
 def test_an_installation_without_streams_passes_and_says_who_needs_them(tmp_path: Path) -> None:

@@ -264,7 +264,9 @@ def _connect_arguments(address: PostgresAddress) -> tuple[str, dict[str, Any]]:
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
     }
-    secret = {"password": read_secret(address.password_file)} if address.password_file else {}
+    secret = {}
+    if address.password_file:
+        secret["password"] = read_secret(address.password_file, setting="history.password_file")
     options = f"{parts.pop('options', None) or ''} {_OPTIONS}".strip()
     return name, {**defaults, **parts, **secret, "options": options}
 
