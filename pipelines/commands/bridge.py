@@ -8,6 +8,7 @@ from pathlib import Path
 from vqmon.core.evaluation.score_bridge import ScoreBridge, fit_score_bridge
 from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SettingsError
+from vqmon.whole_files import write_whole_file
 
 
 def fit_bridge_from_outcomes(outcomes: Iterable[Outcome], old: str, new: str) -> ScoreBridge:
@@ -37,4 +38,4 @@ def save_bridge(bridge: ScoreBridge, file: Path) -> None:
     document = asdict(bridge)
     document["seen_from"] = document.pop("old_score_min")
     document["seen_to"] = document.pop("old_score_max")
-    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_whole_file(file, json.dumps(document, indent=2) + "\n")

@@ -12,6 +12,7 @@ from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.wire import cloudevents
 from vqmon.web.pages.scores import ScoredFile, render_scores
+from vqmon.whole_files import write_whole_file
 
 
 def gate_failures(
@@ -101,10 +102,7 @@ def _ends_of(outcomes: Sequence[Outcome]) -> list[StreamEnd]:
 def write_score_report(observations: Sequence[Observation], file: Path, *, title: str) -> None:
     """Write one HTML file with a row and a picture per segment; raises SettingsError."""
     scored = [ScoredFile(outcome=seen.outcome, thumbnails=seen.thumbnails) for seen in observations]
-    try:
-        file.write_text(render_scores(scored, title=title, now=utc_now()), encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot write the report: {error.strerror}") from error
+    write_whole_file(file, render_scores(scored, title=title, now=utc_now()))
 
 
 def _name(outcome: Outcome) -> str:

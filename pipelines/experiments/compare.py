@@ -19,6 +19,7 @@ from vqmon.settings.experiments_file import find_experiment
 from vqmon.transport.history.history import History
 from vqmon.web.pages.report import FramesOfPairs, pair_frames, render_report, shown_pairs
 from vqmon.web.pages.scores import ScoredFile
+from vqmon.whole_files import write_whole_file
 
 _PROGRESS_INTERVAL_OUTCOMES = 1000
 _COMPARISON = TypeAdapter(Comparison)
@@ -89,10 +90,7 @@ def _with_thumbnails(history: History, event_id: str) -> ScoredFile | None:
 def write_html_report(comparison: Comparison, file: Path, *, title: str, frames: FramesOfPairs) -> None:
     """Write the comparison as one HTML file; raises SettingsError when the file cannot be written."""
     text = render_report(comparison, title=title, now=utc_now(), frames=frames)
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot write the report: {error.strerror}") from error
+    write_whole_file(file, text)
 
 
 def _seed(name: str) -> int:

@@ -53,6 +53,18 @@ def test_child_processes_are_waited_for_where_the_shell_ignores_their_ends() -> 
         signal.signal(signal.SIGCHLD, before)
 
 
+def test_output_to_a_full_disk_is_said_with_a_remedy() -> None:
+    """One line and exit code 2, also when Python itself ends."""
+    command = [sys.executable, "-m", "vqmon", "plan", "--difference", "1", "--sd", "5"]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == [
+        "vqmon: the output, or the folder for temporary files: cannot be written: No space left on device; "
+        "make room there, or name another file"
+    ]
+
+
 @pytest.mark.parametrize("limit_mb", [600, 900])
 def test_too_little_memory_is_said_with_a_remedy(tmp_path: Path, limit_mb: int) -> None:
     """Wherever the start of the scorers meets the limit: in numpy, in loading the graph, or in running it."""

@@ -1,7 +1,11 @@
 """The `vqmon` command: its group, and the commands that run, watch, score, serve and check."""
 
 import asyncio
+import contextlib
+import errno
+import os
 import signal
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +38,7 @@ from vqmon.cli.scorers import models, scorers
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import MEMORY_REMEDY, SettingsError, StoreError, VqmonError
 from vqmon.settings.load import Settings, load_settings
+from vqmon.whole_files import write_problem
 
 if TYPE_CHECKING:
     from pipelines.observe.observer import Observation
@@ -56,6 +61,13 @@ class _Group(click.Group):
         except VqmonError as error:
             err.print(f"vqmon: {error}", style="red", markup=False, soft_wrap=True)
             ctx.exit(EXIT_STORE if isinstance(error, StoreError) else EXIT_USAGE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = error.filename or "the output, or the folder for temporary files"
+            err.print(f"vqmon: {where}: {write_problem(error)}", style="red", markup=False, soft_wrap=True)
+            _discard_output()
+            ctx.exit(EXIT_USAGE)
         except MemoryError as error:
             text = f"vqmon: too little memory: {error or 'none is left'}; {MEMORY_REMEDY}"
             err.print(text, style="red", markup=False, soft_wrap=True)
@@ -72,6 +84,12 @@ class _Group(click.Group):
         ]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _discard_output() -> None:
+    """Have what is left to print go nowhere: Python's own attempt at its end would be an error anew."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

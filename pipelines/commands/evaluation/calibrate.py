@@ -24,6 +24,7 @@ from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, save_level_spe
 from vqmon.scoring.scorers.registry import Spec, builtin_folder, load_scorer_manifest, resolve_manifests
 from vqmon.settings.load import Settings
 from vqmon.web.pages.calibration import CalibrationReport, render_calibration
+from vqmon.whole_files import write_problem, write_whole_file
 
 _Floats = NDArray[np.float64]
 
@@ -179,7 +180,7 @@ def write_scorer(calibrated: CalibratedScorer, folder: Path) -> Path:
         for old_name, new_name in _files(calibrated.old, new):
             _link_or_copy(source / old_name, folder / new_name)
     except OSError as error:
-        raise SettingsError(f"{folder}: the scorer cannot be written: {error.strerror}") from error
+        raise SettingsError(f"{folder}: the scorer {write_problem(error)}") from error
     if isinstance(new, LevelScorerSpec):
         save_level_spec(new, path)
     elif isinstance(new, CompositeSpec):
@@ -207,7 +208,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        try:
+            shutil.copyfile(source, target)
+        except OSError:
+            # half a graph would be taken for a whole one
+            target.unlink(missing_ok=True)
+            raise
 
 
 def write_calibration_report(calibrated: CalibratedScorer, file: Path, *, title: str) -> None:
@@ -220,7 +226,4 @@ def write_calibration_report(calibrated: CalibratedScorer, file: Path, *, title:
         old_error_rms=calibrated.old_error_rms,
         remarks=calibrated.remarks,
     )
-    try:
-        file.write_text(render_calibration(report, title=title, now=utc_now()), encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot write the report: {error.strerror}") from error
+    write_whole_file(file, render_calibration(report, title=title, now=utc_now()))

@@ -18,6 +18,7 @@ from vqmon.errors import SettingsError
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.web.pages.evaluation import EvaluationReport, pictured_outliers, render_evaluation
+from vqmon.whole_files import write_whole_file
 
 _EVALUATION = TypeAdapter(Evaluation)
 _MAX_REASONS = 3
@@ -144,7 +145,4 @@ def write_evaluation_report(evaluated: EvaluatedData, file: Path, settings: Sett
         pictures={name: picture for name, picture in zip(pictured, pictures, strict=True) if picture},
         remarks=evaluated.remarks(),
     )
-    try:
-        file.write_text(render_evaluation(report, title=title, now=utc_now()), encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot write the report: {error.strerror}") from error
+    write_whole_file(file, render_evaluation(report, title=title, now=utc_now()))

@@ -12,6 +12,7 @@ from vqmon.errors import SettingsError
 from vqmon.media.fetch.ssrf_policy import FetchPolicy, is_local_address
 from vqmon.media.sources.loader import SNIFF_BYTES, detect_kind
 from vqmon.settings.load import Settings
+from vqmon.whole_files import write_problem
 
 _KEPT = ("config", "systemd")
 """Folders of the checkout that a wheel holds too."""
@@ -76,12 +77,16 @@ def write_settings(text: str, file: Path) -> None:
     try:
         # the address of the stream may be signed
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if "?" in text else 0o644)
-        with open(descriptor, "w", encoding="utf-8") as written:
-            written.write(text)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as written:
+                written.write(text)
+        except OSError:
+            file.unlink()
+            raise
     except FileExistsError as error:
         raise SettingsError(f"{file}: exists already; move it aside, or name another file with --output") from error
     except OSError as error:
-        raise SettingsError(f"{file}: cannot be written: {error.strerror}") from error
+        raise SettingsError(f"{file}: {write_problem(error)}") from error
 
 
 _EXAMPLE_RUNBOOKS = "https://vqmon.example.org/docs/runbooks.html"

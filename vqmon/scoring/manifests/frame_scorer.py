@@ -18,6 +18,7 @@ from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, 
 from vqmon.core.scores import POOLINGS
 from vqmon.core.types import Display, Pixels, View
 from vqmon.errors import ScorerError, SettingsError
+from vqmon.whole_files import write_whole_file
 
 _MAX_BATCH = 256
 
@@ -277,7 +278,7 @@ def write_manifest(scorer_id: str, facts: Mapping[str, object], path: Path) -> N
     """Write a manifest of any kind; raises ValueError unless the file is named after the scorer's id."""
     if path.name != f"{scorer_id}.json":
         raise ValueError(f"the manifest of {scorer_id} must be named {scorer_id}.json, not {path.name}")
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_whole_file(path, json.dumps(facts, indent=2) + "\n")
 
 
 def builtin_folder() -> Path:

@@ -1,7 +1,6 @@
 """Exports a history as a folder of Parquet files, one per hour or day, that keeps what retention deletes."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,10 +10,11 @@ from typing import Any, Literal
 
 from vqmon.core.types import Outcome
 from vqmon.errors import SettingsError
-from vqmon.transport.export.tables import atomic_writer, parquet_module, parquet_schema, table_rows, write_parquet_rows
+from vqmon.transport.export.tables import parquet_module, parquet_schema, table_rows, write_parquet_rows
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.history import History
 from vqmon.transport.history.rows import from_microseconds, to_microseconds
+from vqmon.whole_files import whole_file, write_whole_file
 
 PartitionBy = Literal["hour", "day"]
 
@@ -108,7 +108,7 @@ def _write_partition(
     if first is None:
         return 0
     file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_writer(file) as sink, pq.ParquetWriter(sink, parquet_schema(), compression="zstd") as writer:
+    with whole_file(file) as sink, pq.ParquetWriter(sink, parquet_schema(), compression="zstd") as writer:
         if exported_ids:
             with pq.ParquetFile(file) as old:
                 for index in range(old.num_row_groups):
@@ -151,13 +151,5 @@ def _read_progress(folder: Path, period: PartitionBy, identity: str) -> int:
 
 
 def _write_progress(folder: Path, period: PartitionBy, identity: str, number: int) -> None:
-    unfinished = folder / f".{_PROGRESS_FILE}.{os.getpid()}.part"
-    try:
-        unfinished.write_text(
-            json.dumps({"number": number, "each": period, "history": identity}) + "\n", encoding="utf-8"
-        )
-        unfinished.replace(folder / _PROGRESS_FILE)
-    except OSError as error:
-        raise SettingsError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content = json.dumps({"number": number, "each": period, "history": identity})
+    write_whole_file(folder / _PROGRESS_FILE, f"{content}\n")

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -15,6 +13,7 @@ from vqmon.core.types import AUDIO_MEASUREMENTS, SIGNALS, Outcome, QualityEvent
 from vqmon.errors import SettingsError
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.rows import score_columns
+from vqmon.whole_files import whole_file, write_problem
 
 _FileFormat = Literal["parquet", "csv", "ndjson"]
 
@@ -96,7 +95,7 @@ def export_outcomes(
     """
     file_format = _file_format(file, file_format)
     _refuse_database(file)
-    with atomic_writer(file) as sink:
+    with whole_file(file) as sink:
         if file_format == "ndjson":
             lines = documents.documents_in_write_order(
                 stream_id=stream_id, rendition=rendition, since=since, until=until
@@ -110,7 +109,7 @@ def export_outcomes(
 def write_outcomes_csv(outcomes: Sequence[Outcome], file: Path) -> None:
     """Write outcomes as rows of COLUMNS to a CSV; raises SettingsError when it cannot be written or is a database."""
     _refuse_database(file)
-    with atomic_writer(file) as sink:
+    with whole_file(file) as sink:
         _write_csv(sink, (row for outcome in outcomes for row in table_rows(outcome)))
 
 
@@ -198,23 +197,9 @@ def _refuse_database(file: Path) -> None:
                 is_database = opened.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
         except OSError as error:
             # it is read first, as it might be a database
-            raise SettingsError(f"{path}: cannot be written: {error.strerror}") from error
+            raise SettingsError(f"{path}: {write_problem(error)}") from error
         if is_database:
             raise SettingsError(f"{file}: is a database, or belongs to one; name another file for the export")
-
-
-@contextmanager
-def atomic_writer(file: Path) -> Iterator[IO[bytes]]:
-    """Write a temporary file next to `file` that replaces it when complete, and is deleted after an error."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("wb") as sink:
-            yield sink
-        unfinished.replace(file)
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:

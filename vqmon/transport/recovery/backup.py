@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vqmon.errors import StoreError
 from vqmon.transport.history.backends import schema
-from vqmon.transport.history.backends.sqlite import hold_writer_lock, open_read_only, sidecar_file
+from vqmon.transport.history.backends.sqlite import hold_writer_lock, open_read_only, sidecar_file, sqlite_problem
 
 _STEP_PAGES = 2048
 """Pages copied by one step, 16 MiB: after each step the progress is reported and the copy can be interrupted."""
@@ -48,7 +48,7 @@ def back_up(
                 partial.replace(target.resolve())
                 _flush(target.resolve().parent)
             except sqlite3.Error as error:
-                raise StoreError(f"{target}: the copy of {source} failed: {error}") from error
+                raise StoreError(f"{target}: the copy of {source} failed: {sqlite_problem(error)}") from error
             except OSError as error:
                 raise StoreError(f"{target}: the copy of {source} failed: {error.strerror}") from error
             finally:

@@ -7,9 +7,9 @@ from pathlib import Path
 from pipelines.commands.evaluation.ladder.measure import MeasuredLadder
 from pipelines.service.wiring import utc_now
 from vqmon.core.evaluation.ladder.analysis import LadderAnalysis
-from vqmon.errors import SettingsError
 from vqmon.web.charts.ladder.picture import draw_ladder
 from vqmon.web.pages.ladder import LadderReport, render_ladder
+from vqmon.whole_files import write_whole_file
 
 
 def ladder_json(measured: MeasuredLadder, analysis: LadderAnalysis) -> str:
@@ -57,16 +57,9 @@ def write_ladder_report(measured: MeasuredLadder, analysis: LadderAnalysis, file
         },
         remarks=measured.remarks,
     )
-    _write(file, render_ladder(report, title=title, now=utc_now()).encode())
+    write_whole_file(file, render_ladder(report, title=title, now=utc_now()))
 
 
 def write_ladder_picture(measured: MeasuredLadder, analysis: LadderAnalysis, file: Path) -> None:
     """Write a PNG with the curves of every subject; raises SettingsError."""
-    _write(file, draw_ladder(analysis, title=measured.clip.name))
-
-
-def _write(file: Path, content: bytes) -> None:
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot be written: {error.strerror}") from error
+    write_whole_file(file, draw_ladder(analysis, title=measured.clip.name))

@@ -18,6 +18,7 @@ from vqmon.errors import SettingsError, WireError
 from vqmon.media.encode.codecs import CODECS, EncodeSettings
 from vqmon.media.encode.process import EncodedClip, Excerpt
 from vqmon.transport.wire import cloudevents
+from vqmon.whole_files import write_problem
 
 _HASH_DIGITS = 16
 
@@ -125,4 +126,4 @@ def _write(file: Path, content: bytes) -> None:
         os.replace(part, file)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise SettingsError(f"{file}: cannot be written: {error.strerror}") from error
+        raise SettingsError(f"{file}: {write_problem(error)}") from error

@@ -95,6 +95,18 @@ def test_the_shipped_files_are_written_whole(tmp_path: Path) -> None:
         write_shipped_files(tmp_path / "out")
 
 
+def test_settings_that_are_cut_short_are_not_left_behind(tmp_path: Path) -> None:
+    """The next try would be refused as one that is there already."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(SettingsError, match=r"vqmon\.toml: cannot be written: File too large; name another file"):
+            write_settings("# settings\n" * 100, tmp_path / "vqmon.toml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_that_cannot_be_copied_are_counted_and_one_is_named(tmp_path: Path) -> None:
     """A full disk fails for many files: one line says how many, which, and why."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -2,16 +2,19 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests import factories
 from vqmon.errors import SettingsError, StoreError
+from vqmon.transport.history.backends.sqlite import sqlite_problem
 from vqmon.transport.history.history import open_history
 
 NOBODY = 65534
@@ -124,3 +127,13 @@ def test_a_reader_follows_a_writer_that_comes_later(tmp_path: Path, monkeypatch:
             assert reader.queries.tip() == 1
             writer.publish([factories.event(sequence=1)])
         assert reader.queries.tip() == 2
+
+
+def test_a_full_disk_is_said_with_a_remedy() -> None:
+    """SQLite's own words, which are few; of another error they are enough."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            connection.execute("CREATE TABLE a AS SELECT zeroblob(100000)")
+    assert sqlite_problem(caught.value) == "database or disk is full; make room there, or name another file"
+    assert sqlite_problem(sqlite3.OperationalError("database is locked")) == "database is locked"

@@ -303,7 +303,7 @@ class SqliteDatabase:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
+            raise StoreError(f"{self.path}: {sqlite_problem(error)}") from error
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
 
@@ -394,3 +394,9 @@ class _SqliteTransaction:
             if self._connection.in_transaction:
                 self._connection.execute("RELEASE new_rows")
         return True
+
+
+def sqlite_problem(error: sqlite3.Error) -> str:
+    """What SQLite says of an error, and what to do about a full disk."""
+    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return f"{error}; make room there, or name another file" if is_full else str(error)
