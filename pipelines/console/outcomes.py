@@ -45,7 +45,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
                 f"[bold]{score.value:.1f}[/bold]",
                 f"{score.p5:.1f}",
                 f"{score.min:.1f}",
-                str(len(outcome.times_seconds)),
+                str(len(outcome.times_seconds) + score.additional_frames),
                 f"[{_BAND_COLOURS[words]}]{words}[/{_BAND_COLOURS[words]}]"
                 + (f" {score.scorer}" if len(outcome.scores) > 1 else ""),
                 escape(_picture(outcome)),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Literal, Protocol, TypedDict, Unpack
+from typing import Literal, Protocol, TypedDict, Unpack, runtime_checkable
 
 from pipelines.observe.learned_references import LearnedMeasure, with_learned_values
 from pipelines.observe.unexpected_errors import unexpected_as
@@ -75,6 +75,41 @@ class Scorer(Protocol):
     @property
     def identity(self) -> ScorerIdentity: ...
     def score(self, decoded: DecodedSegment) -> Coroutine[None, None, Score]: ...
+
+
+@runtime_checkable
+class AddsFrames(Scorer, Protocol):
+    """A scorer of single frames, which can add more of them to a score."""
+
+    def add_frames(self, score: Score, decoded: DecodedSegment) -> Coroutine[None, None, Score]:
+        """The score, a mean over frames, with additional frames; raises ScoreError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdditionalFrames:
+    """Scores more frames of segments whose frames disagree: the mean of a few then depends on which were sampled."""
+
+    # gives the additional frames of a segment; `core.frames.additional_indices`
+    decode: Callable[[bytes, tuple[View, ...]], Coroutine[None, None, DecodedSegment]]
+    # largest standard error of the mean over the sampled frames without additional ones
+    limit_points: float
+    # longer segments have enough frames, and their views would need much memory
+    most_sampled_frames: int = 30
+
+    def required_by(self, scored: "SegmentScores") -> Sequence[AddsFrames]:
+        """The scorers of a segment whose frame values disagree."""
+        sampled_count = len(scored.decoded.times_seconds)
+        if not sampled_count < scored.decoded.media.frame_count or sampled_count > self.most_sampled_frames:
+            return ()
+        scores = {score.scorer: score for score in (*scored.scores, *scored.shadow_scores)}
+        return [
+            scorer
+            for scorer in scored.scorers
+            if isinstance(scorer, AddsFrames)
+            and all(view.clip is None for view in scorer.views)
+            and scores[scorer.id].standard_error > self.limit_points
+        ]
 
 
 class DeviceTimeReservations:
@@ -256,6 +291,8 @@ class ScoringCascade:
     heavy: HeavyTier | None = None
     # whether segments are compared with references
     takes_references: bool = False
+    # None = only the sampled frames are scored
+    additional_frames: AdditionalFrames | None = None
     # computed from the pictures of the comparison
     learned_measures: Sequence[LearnedMeasure] = ()
     record_stage: RecordStage = lambda stage, seconds: None
@@ -280,7 +317,7 @@ class ScoringCascade:
         scored = await (
             self._score_with_promotion(segment, media, decode)
             if self.heavy
-            else self._score_first_tier(segment, decode)
+            else self._score_first_tier(segment, media, decode)
         )
         if not scored.scores:
             raise _unscored_error([failure for failure in scored.failures if failure.tier != "shadow"])
@@ -290,7 +327,7 @@ class ScoringCascade:
         assert self.heavy is not None
         score_reasons: tuple[str, ...] = ()
         with self.heavy.admit(segment, self.heavy.planned_reasons(segment)) as admission:
-            scored = await self._score_first_tier(segment, decode, admission.scorers)
+            scored = await self._score_first_tier(segment, media, decode, admission.scorers)
             left_out, main_failure = admission.left_out, scored.main_failure
             if main_failure is None:
                 score_reasons = self.heavy.score_reasons(segment, scored.scores[0])
@@ -309,7 +346,7 @@ class ScoringCascade:
         return replace(scored, promotion=promotion)
 
     async def _score_first_tier(
-        self, segment: Segment, decode: _DecodeViews, heavy_scorers: Sequence[Scorer] = ()
+        self, segment: Segment, media: bytes, decode: _DecodeViews, heavy_scorers: Sequence[Scorer] = ()
     ) -> SegmentScores:
         """Decode the views of all scorers at once; score by the first tier and by the shadows."""
         scorers, shadows = _applicable_scorers(self.scorers, segment), _applicable_scorers(self.shadows, segment)
@@ -325,11 +362,34 @@ class ScoringCascade:
         with measured_stage("score", self.record_stage):
             decoded = await with_learned_values(decoded, self.learned_measures)
             scored = SegmentScores(decoded=decoded, scores=(), shadow_scores=(), scorers=(), views_error=views_error)
-            return scored.added(
+            scored = scored.added(
                 await run_concurrently(
                     self._result(scorer, tier, segment, scored) for tier, members in tiers for scorer in members
                 )
             )
+        return await self._with_additional_frames(segment, media, scored)
+
+    async def _with_additional_frames(self, segment: Segment, media: bytes, scored: SegmentScores) -> SegmentScores:
+        """The scores of the first tier and of shadows, with more frames for those whose frames disagree."""
+        scorers = self.additional_frames.required_by(scored) if self.additional_frames else ()
+        if self.additional_frames is None or not scorers:
+            return scored
+        try:
+            with measured_stage("decode_again", self.record_stage), unexpected_as(DecodeError, segment):
+                decoded = await self.additional_frames.decode(media, _required_views_of(scorers))
+            with measured_stage("score_again", self.record_stage), unexpected_as(ScoreError, segment):
+                scores = {score.scorer: score for score in (*scored.scores, *scored.shadow_scores)}
+                added = await run_concurrently(scorer.add_frames(scores[scorer.id], decoded) for scorer in scorers)
+        except SegmentError as error:
+            # what there is stands: the event tells that no frames were added
+            _log.warning(**log_event("scorer.frames_not_added", segment=segment.key, why=str(error)))
+            return scored
+        scores |= {score.scorer: score for score in added}
+        return replace(
+            scored,
+            scores=[scores[score.scorer] for score in scored.scores],
+            shadow_scores=[scores[score.scorer] for score in scored.shadow_scores],
+        )
 
     async def _result(self, scorer: Scorer, tier: ScorerTier, segment: Segment, scored: SegmentScores) -> _Result:
         """The outcome of one scorer on the views of `scored`, whatever happens to the others."""

@@ -21,7 +21,7 @@ from pipelines.observe.playlists.partial_verdicts import PartialObserver
 from pipelines.observe.playlists.references import ReferencePlaylist
 from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
 from pipelines.observe.playlists.subtitles import SubtitlePlaylists
-from pipelines.observe.scoring_tiers import OtherMedia, RecordStage, Scorer, ScoringCascade
+from pipelines.observe.scoring_tiers import AdditionalFrames, OtherMedia, RecordStage, Scorer, ScoringCascade
 from pipelines.service.history_thread import HistoryThread
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.experiments.definition import Experiment
@@ -53,6 +53,9 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.recovery.spool import HistoryWrite, Spool
 from vqmon.transport.secrets import read_secret
 
+_DENSITY = 4
+"""So many times as many frames are scored where the sampled ones disagree."""
+
 
 def utc_now() -> datetime:
     """The wall clock."""
@@ -74,7 +77,6 @@ async def open_observer(
         pool = await stack.enter_async_context(decoder_pool(settings, meters=meters, max_samples=max_samples))
         _report_isolation(pool, meters)
         tiers = await stack.enter_async_context(open_scorer_tiers(settings.scoring, meters=meters))
-
         request = settings.scoring.reference_request(picture_sides=tiers.picture_sides)
 
         async def decode(media: bytes, views: tuple[View, ...], **others: Unpack[OtherMedia]) -> DecodedSegment:
@@ -93,6 +95,7 @@ async def open_observer(
                 shadows=tiers.shadows,
                 heavy=tiers.heavy,
                 takes_references=request is not None,
+                additional_frames=_additional_frames(settings, pool),
                 learned_measures=tiers.learned_measures,
                 record_stage=record_stage,
                 count_failure=partial(_count_scorer_failure, meters),
@@ -107,6 +110,19 @@ async def open_observer(
             located_drop_frames=settings.scoring.located_frames,
             partial=_partial_observer(settings, fetcher, pool, tiers.scorers[0]),
         )
+
+
+def _additional_frames(settings: Settings, pool: DecoderPool) -> AdditionalFrames | None:
+    """More frames of segments whose frames disagree; None where that is not asked for, or all are key pictures."""
+    limit_points = settings.scoring.standard_error_points
+    if not limit_points or settings.decode.sampling == "keyframes":
+        return None
+
+    async def decode(media: bytes, views: tuple[View, ...]) -> DecodedSegment:
+        decode = settings.decode
+        return await pool.decode(media, views=views, fps=decode.fps, density=_DENSITY, hdr=decode.hdr, signals=())
+
+    return AdditionalFrames(decode=decode, limit_points=limit_points)
 
 
 def _partial_observer(

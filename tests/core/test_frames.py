@@ -14,6 +14,7 @@ from vqmon.core.frames import (
     Display,
     TileGrid,
     View,
+    additional_indices,
     canvas_size,
     clip_indices,
     fragment_origins,
@@ -47,6 +48,35 @@ def test_the_choice_depends_on_the_segment_alone(times: list[float], shift: floa
     """Segments that start later on the timeline are looked at in the same way."""
     shift = round(shift)
     assert len(sample_indices([time + shift for time in times])) == len(sample_indices(times))
+
+
+@given(frame_times, st.sampled_from([1.0, 2.0]), st.sampled_from([2, 4]))
+def test_additional_frames_lie_in_cells_without_a_sampled_one(times: list[float], fps: float, density: int) -> None:
+    """One of each such cell of the stream's clock, in order."""
+    cells = [int(time * fps * density + 1e-6) for time in times]
+    sampled, added = sample_indices(times, fps=fps), additional_indices(times, fps=fps, density=density)
+    assert [cells[index] for index in added] == sorted(set(cells) - {cells[index] for index in sampled})
+
+
+def test_additional_frames_do_not_depend_on_where_a_segment_begins() -> None:
+    """Apart from the cells of the sampled frames, those of a stream that is cut elsewhere are the same pictures."""
+    stream = [100 + k / 25 for k in range(400)]
+    whole = {stream[index] for index in additional_indices(stream, density=4)}
+    for first in (1, 13, 100, 207):
+        cut = stream[first : first + 150]
+        added = {cut[index] for index in additional_indices(cut, density=4)}
+        both = {int(4 * time + 1e-6) for time in added} & {int(4 * time + 1e-6) for time in whole}
+        assert {time for time in added if int(4 * time + 1e-6) in both} <= whole
+        assert len(both) >= 12
+
+
+def test_additional_frames_fall_on_no_period_of_coded_pictures() -> None:
+    """At 24 fps every 24th frame has one place in a pattern of four coded pictures; the additional ones have all."""
+    times = [k / 24 for k in range(144)]
+    assert {index % 4 for index in sample_indices(times)} == {0}
+    assert {index % 4 for index in additional_indices(times, density=4)} == {0, 1, 2, 3}
+    assert len(additional_indices(times, density=4)) == pytest.approx(18, abs=2)
+    assert additional_indices([], density=4) == additional_indices(times, density=1) == ()
 
 
 def test_common_frame_rates() -> None:

@@ -1,12 +1,14 @@
 """Scores: pooling of frame values, signal summaries, calibration to 0..100, promotions, and heat maps."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import factories
 from vqmon.core.scores import (
     POOLINGS,
     HeatMap,
@@ -34,6 +36,13 @@ def test_min_p5_harmonic_mean_come_in_this_order(frames: list[float]) -> None:
     assert pool("min", frames) <= pool("p5", frames) + 1e-9
     assert pool("harmonic", frames) <= pool("mean", frames) + 1e-9
     assert pool("p5", frames) == pytest.approx(np.percentile(frames, 5))
+
+
+def test_the_standard_error_is_that_of_a_mean() -> None:
+    """One frame tells nothing about it, and the lowest frame has none."""
+    assert factories.score(frame_values=(40.0, 44.0, 48.0, 52.0)).standard_error == pytest.approx(2.58, abs=0.01)
+    assert factories.score(frame_values=(40.0,)).standard_error == 0
+    assert replace(factories.score(frame_values=(40.0, 50.0)), pooling="min").standard_error == 0
 
 
 def test_known_values() -> None:

@@ -191,7 +191,7 @@ class View:
     then resized to width x height.
 
     `display` is what the viewer of a display with `short_side` lines sees (`canvas_size`; 0 lines: the frame at its own
-    size): black bars are left out, the rest is scaled to that canvas with chroma at a quarter of its lines, and tiles
+    size): bars are left out, the rest is scaled to that canvas with chroma at a quarter of its lines, and tiles
     are cut from it: those of each of the `grids` in turn, then the whole canvas squeezed into one tile (lying on its
     side for an upright picture). The tiles stand one below the other, all of the same size.
 
@@ -503,6 +503,8 @@ class DecodedSegment:
         return f"DecodedSegment({len(self.times_seconds)} frames of {self.media.width}x{self.media.height})"
 
 
+_GOLDEN_RATIO = 0.6180339887498949
+
 MAX_CLIP_GAP_SECONDS = 1.0
 """Between frames that are further apart than this, frames are missing: a clip does not continue across the gap."""
 
@@ -525,6 +527,29 @@ def sample_indices(times_seconds: Sequence[float], *, fps: float = 1.0) -> tuple
     moments = times[0] + np.arange(int((times[-1] - times[0]) * fps + 1e-6) + 1) / fps
     indices = np.searchsorted(times, moments - 5e-7, side="left")
     return tuple(dict.fromkeys(int(index) for index in indices if index < len(times)))
+
+
+def additional_indices(times_seconds: Sequence[float], *, fps: float = 1.0, density: int) -> tuple[int, ...]:
+    """Indices of the frames that are added to those of `sample_indices` to have `density` times as many.
+
+    `times_seconds` is as there, on the stream's own clock. That clock is divided into cells of 1 / (fps * density) s;
+    of each cell without a sampled frame one frame is added: the first at or after a moment, or else the last. The
+    moment moves by the golden ratio from cell to cell, so that it falls on no period of coded pictures. Cells and
+    moments are those of the stream wherever a segment begins, and the same for all its renditions.
+
+    >>> additional_indices([10.0, 10.25, 10.5, 10.75, 11.0, 11.25, 11.5, 11.75], density=2)
+    (3, 7)
+    """
+    sampled = sample_indices(times_seconds, fps=fps)
+    if not sampled or density < 2:
+        return ()
+    times = np.asarray(times_seconds, dtype=np.float64)
+    cells = np.floor(times * (fps * density) + 1e-6).astype(np.int64)
+    free_cells = np.setdiff1d(cells, cells[list(sampled)])
+    moments = (free_cells + free_cells * _GOLDEN_RATIO % 1.0) / (fps * density)
+    last_indices = np.searchsorted(cells, free_cells, side="right") - 1
+    chosen = np.minimum(np.searchsorted(times, moments - 5e-7, side="left"), last_indices)
+    return tuple(int(index) for index in chosen)
 
 
 def clip_indices(times_seconds: Sequence[float], starts: Sequence[int], clip: ClipSampling) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -53,6 +54,17 @@ class Score:
     percentile: float | None = None
     # where the mean human score is expected, 0..100; None when the manifest does not state it
     interval: ScoreInterval | None = None
+    # scored besides the sampled frames, because these disagreed: `value`, `p5` and `min` are of all of them
+    additional_frames: int = 0
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean over the frames, in points, if these were independent; 0 for one frame and for other poolings."""
+        count = len(self.frame_values)
+        if count < 2 or self.pooling != "mean":
+            return 0.0
+        deviation = float(np.std(self.frame_values, ddof=1))
+        return deviation / math.sqrt(count)
 
 
 ScorerTier = Literal["main", "first", "heavy", "shadow"]

@@ -12,6 +12,7 @@ _WINDOW_SECONDS = 60.0
 _STAGES = {"fetch": "fetch", "fetch_reference": "fetch", "decode": "decode", "decode_again": "decode"} | {
     "score": "score",
     "score_heavy": "score",
+    "score_again": "score",
     "history": "history",
 }
 

@@ -137,7 +137,7 @@ METRICS: Mapping[MetricName, Metric] = {
     "vqmon.stage.duration": Metric(
         kind="histogram",
         unit="s",
-        description="time of one segment in a `stage` (fetch, decode, score, score_heavy, decode_again)",
+        description="time of one segment in a `stage` (fetch, decode, score, score_heavy, decode_again, score_again)",
         bucket_bounds=_SECONDS,
         labels=("stage",),
     ),

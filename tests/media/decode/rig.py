@@ -40,9 +40,13 @@ def read_proc_file(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text()
 
 
-def decode_in_process(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> DecodedSegment:
+def decode_in_process(
+    media: bytes, view: View, *, fps: float = 1.0, density: int = 1, sampling: Sampling = "exact"
+) -> DecodedSegment:
     """Decode in this process, with the answer encoded and parsed as between two processes."""
-    request = DecodeRequest(views=(view,), signals=(), fps=fps, sampling=sampling, limits=DecodeLimits())
+    request = DecodeRequest(
+        views=(view,), signals=(), fps=fps, density=density, sampling=sampling, limits=DecodeLimits()
+    )
     shared_memory = np.empty(200_000_000, np.uint8)
     collector, facts = decode_segment(media, request, shared_memory, FrameResampler(av.filter.Graph))
     return parse_answer(collector.answer(facts), b"".join(collector.thumbnails), shared_memory, request)

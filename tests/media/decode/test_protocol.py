@@ -112,6 +112,7 @@ def test_a_request_survives_the_way_to_the_worker() -> None:
         {"signals": ("joy",)},
         {"views": (VIEW, VIEW)},
         {"seed": 2**32},
+        {"density": 2, "sampling": "keyframes"},
     ],
     ids=str,
 )

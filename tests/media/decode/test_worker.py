@@ -12,7 +12,7 @@ import pytest
 from tests.media.clips import clip, ffmpeg, pictures_by_ffmpeg, times_by_ffmpeg, x264
 from tests.media.decode.bitstream.rig import first_parameter_set, raw_h264, without_usability_information
 from tests.media.decode.rig import decode_in_process
-from vqmon.core.frames import sample_indices
+from vqmon.core.frames import additional_indices, sample_indices
 from vqmon.core.types import DecodedSegment, View
 from vqmon.media.decode.bitstream.containers.demuxing import open_container
 from vqmon.media.decode.bitstream.containers.detection import detect_demuxer
@@ -87,6 +87,21 @@ def test_frames_are_those_of_ffmpeg(name: str, fps: float, tmp_path: Path) -> No
     case = CASES[name]
     media = clip(*case.options, container=case.container, rate=case.rate, seconds=4.2)
     check_against_ffmpeg(media, tmp_path, fps=fps)
+
+
+@pytest.mark.parametrize("name", ["h264-pyramid", "hevc-open-gop", "vp9", "variable-rate", "h264-intra-refresh"])
+def test_additional_frames_are_those_of_the_streams_clock(name: str, tmp_path: Path) -> None:
+    """Also of a stream that is decoded in full: its times and pixels are those of ffmpeg."""
+    case = CASES[name]
+    path = tmp_path / "media.bin"
+    path.write_bytes(clip(*case.options, container=case.container, rate=case.rate, seconds=4.2))
+    times = times_by_ffmpeg(path)
+    indices = additional_indices(times, density=4)
+    expected = pictures_by_ffmpeg(path, indices, filters="null")
+    view = View(kind="stretch", width=expected[0].shape[1], height=expected[0].shape[0])
+    decoded = decode_in_process(path.read_bytes(), view, density=4)
+    assert decoded.times_seconds == pytest.approx([times[i] - times[0] for i in indices], abs=1e-4)
+    assert mean_differences(decoded.views[view], expected) == 0
 
 
 @pytest.mark.parametrize("name", ["h264", "hevc", "av1", "mpeg2"])

@@ -17,11 +17,42 @@ def _picture(height: int = 360, width: int = 640) -> np.ndarray:
     return np.random.default_rng(1).integers(40, 200, (height, width))
 
 
-def test_bars_are_cut_off_with_a_margin_for_what_coding_left_beside_them() -> None:
+def test_exactly_the_bars_are_cut_off() -> None:
+    """Another canvas than that of the picture without bars would have other tiles. Of an odd bar no line is left."""
     luma = np.full((360, 640), 16)
     luma[40:300, 80:600] = _picture(260, 520)
     area = find_active_area(_frame(luma), is_full_range=False)
-    assert area == ActiveArea(left=84, top=44, width=640 - 84 - 44, height=360 - 44 - 64)
+    assert area == ActiveArea(left=80, top=40, width=520, height=260)
+    luma[40:43] = 16
+    area = find_active_area(_frame(luma), is_full_range=False)
+    assert area == ActiveArea(left=80, top=44, width=520, height=256)
+
+
+def test_what_coding_left_in_a_bar_is_part_of_it() -> None:
+    """Ringing beside the picture: some pixels of the last lines of a bar."""
+    luma = np.full((360, 640), 16)
+    luma[60:340] = _picture(280)
+    luma[56:60, 100:120] = luma[340:344, 300:320] = 60
+    assert find_active_area(_frame(luma), is_full_range=False) == ActiveArea(left=0, top=60, width=640, height=280)
+
+
+@pytest.mark.parametrize("level", [16, 24, 40])
+def test_a_pair_of_bars_may_be_grey_and_noisy_and_hold_subtitles(level: int) -> None:
+    luma = np.random.default_rng(3).integers(level - 6, level + 7, (360, 640))
+    luma[60:300, 120:520] = _picture(240, 400)
+    luma[20:50, 20:100] = 235
+    luma[310:330, 200:440:3] = luma[310:330, 201:440:3] = 235
+    area = find_active_area(_frame(luma), is_full_range=False)
+    assert area == ActiveArea(left=120, top=60, width=400, height=240)
+
+
+def test_unequal_grey_ends_are_part_of_the_picture() -> None:
+    """A dusky sky above a dark road is no pair of bars: neither length nor level is the same."""
+    luma = np.full((360, 640), 30)
+    luma[60:340] = _picture(280)
+    assert find_active_area(_frame(luma), is_full_range=False).height == 360
+    luma[300:] = 40
+    assert find_active_area(_frame(luma), is_full_range=False).height == 360
 
 
 def test_a_picture_without_bars_is_kept_whole() -> None:
@@ -34,13 +65,13 @@ def test_pixel_formats_do_not_matter(pixel_format: str) -> None:
     luma = np.full((360, 640), 16)
     luma[60:300] = _picture(240)
     area = find_active_area(_frame(luma, pixel_format), is_full_range=False)
-    assert area == ActiveArea(left=0, top=64, width=640, height=232)
+    assert area == ActiveArea(left=0, top=60, width=640, height=240)
 
 
 def test_black_of_full_range_is_darker() -> None:
     luma = np.zeros((360, 640))
     luma[60:300] = _picture(240)
-    assert find_active_area(_frame(luma), is_full_range=True).height == 232
+    assert find_active_area(_frame(luma), is_full_range=True).height == 240
     luma[:60] = 14
     assert find_active_area(_frame(luma), is_full_range=True).top == 0
 
@@ -55,13 +86,12 @@ def test_a_dark_scene_is_not_a_bar() -> None:
     assert find_active_area(_frame(noisy), is_full_range=False).height == 360
 
 
-def test_a_subtitle_in_a_bar_is_part_of_the_picture() -> None:
+def test_a_subtitle_in_a_bar_that_stands_alone_is_part_of_the_picture() -> None:
     luma = np.full((360, 640), 16)
-    luma[60:300] = _picture(240)
+    luma[:300] = _picture(300)
     luma[320:330, 200:440:3] = 235
     area = find_active_area(_frame(luma), is_full_range=False)
-    assert area.top == 64
-    assert area.top + area.height == 360 - 34
+    assert (area.top, area.height) == (0, 330)
 
 
 def test_a_black_picture_is_kept_whole() -> None:

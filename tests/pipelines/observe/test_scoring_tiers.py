@@ -7,7 +7,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from pipelines.observe.observer import Observer
-from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier, RecentScores, ScoringCascade
+from pipelines.observe.scoring_tiers import (
+    AdditionalFrames,
+    DeviceTimeReservations,
+    HeavyTier,
+    RecentScores,
+    ScoringCascade,
+)
 from tests import factories
 from vqmon.core.cascade import MEDIAN_WINDOW_SEGMENTS, PromotionPolicy
 from vqmon.core.types import DecodedSegment, Promotion, QualityEvent, Score, SegmentFailure, View, event_id
@@ -376,3 +382,49 @@ def test_a_reservation_ends_with_its_context() -> None:
         assert (first, second) == (True, True)
     clock.now = 3600.0
     assert reservations.remaining_seconds == pytest.approx(60.0)
+
+
+@dataclass(slots=True)
+class UnevenScorer(GreyLevelScorer):
+    """Its frames differ by the fourth part of their level; adds frames, whose scores are halved."""
+
+    error: ScoreError | None = None
+
+    async def score(self, decoded: DecodedSegment) -> Score:
+        score = await GreyLevelScorer.score(self, decoded)
+        values = tuple(value * (1 + 0.25 * (number % 2)) for number, value in enumerate(score.frame_values))
+        return replace(score, frame_values=values)
+
+    async def add_frames(self, score: Score, decoded: DecodedSegment) -> Score:
+        if self.error is not None:
+            raise self.error
+        return replace(score, value=score.value / 2, additional_frames=len(decoded.times_seconds))
+
+
+@pytest.mark.parametrize(
+    ("level", "fault", "added"),
+    [(200, None, 12), (4, None, 0), (200, DecodeError("timeout"), 0), (200, ScoreError("scorer_failed"), 0)],
+)
+async def test_more_frames_are_scored_where_the_sampled_ones_disagree(
+    level: int, fault: DecodeError | ScoreError | None, added: int
+) -> None:
+    """Where the frames agree, none are added; where none can be had, the score is that of the sampled ones."""
+    uneven = UnevenScorer("uneven", error=fault if isinstance(fault, ScoreError) else None)
+    asked: list[tuple[View, ...]] = []
+
+    async def decode_more(media: bytes, views: tuple[View, ...]) -> DecodedSegment:
+        asked.append(views)
+        if isinstance(fault, DecodeError):
+            raise fault
+        return await GreyLevelDecoder(frames=12).decode(media, views)
+
+    cascade = ScoringCascade(
+        decode=GreyLevelDecoder().decode,
+        scorers=(uneven, GreyLevelScorer("even", asks=LARGE)),
+        additional_frames=AdditionalFrames(decode=decode_more, limit_points=1.0),
+    )
+    scored = await cascade.score(make_segment(1), bytes([level]))
+    assert [score.additional_frames for score in scored.scores] == [added, 0]
+    assert scored.scores[0].value == pytest.approx(level / 2.55 / (2 if added else 1), abs=1e-3)
+    assert len(scored.scores[0].frame_values) == len(scored.decoded.times_seconds) == 4
+    assert asked == ([uneven.views] if level == 200 else [])

@@ -80,6 +80,19 @@ async def test_a_score_has_calibrated_frame_values_and_pooled_values(tmp_path: P
     assert score.min == pytest.approx(native.min() - 1, abs=1e-3)
 
 
+async def test_additional_frames_count_as_much_as_the_sampled_ones(tmp_path: Path) -> None:
+    """All pooled values are those of one look at all frames; the values of frames stay those of the sampled ones."""
+    write_bundle(tmp_path)
+    pixels = pictures(7)
+    async with open_scorers(["tiny"], [tmp_path], CPU) as (scorer,):
+        assert isinstance(scorer, FrameScorer)
+        sampled, whole = await scorer.score(decoded(pixels[:3])), await scorer.score(decoded(pixels))
+        score = await scorer.add_frames(sampled, decoded(pixels[3:]))
+    assert (score.frame_values, score.additional_frames) == (sampled.frame_values, 4)
+    pooled = [(each.value, each.native_value, each.p5, each.min) for each in (score, whole)]
+    assert pooled[0] == pytest.approx(pooled[1], abs=2e-4)
+
+
 async def test_the_identity_has_hash_preprocessing_calibration_device_and_licence(tmp_path: Path) -> None:
     """As in the manifest."""
     write_bundle(tmp_path)

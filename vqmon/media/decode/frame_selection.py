@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vqmon.core.frames import clip_indices
+from vqmon.core.frames import additional_indices, clip_indices
 from vqmon.core.types import ClipSampling, Sampling
 from vqmon.media.decode.bitstream.bursts import plan_bursts
 from vqmon.media.decode.bitstream.gop import (
@@ -139,17 +139,19 @@ def select_exact(
     stats: DecodeStats,
     *,
     fps: float,
+    density: int = 1,
     clips: Sequence[ClipSampling] = (),
     alignment: ClipSampling | None = None,
     with_bursts: bool = False,
 ) -> Iterator[SelectedFrame]:
     """The frames sampled at `fps` and those of their clips, in presentation order.
 
+    With a `density` above 1 the additional frames of that density instead (`core.frames.additional_indices`).
     `with_bursts` also decodes short bursts, whose frames only the decoder's tap gets. `alignment` is a clip that is
     decoded too when fewer than 24 pictures would be decoded without it.
     """
     order = _decodable_order(decoder, pictures)
-    sampled = sample_positions(pictures, order, fps=fps)
+    sampled = sample_positions(pictures, order, fps=fps, density=density)
     plan = _plan_decoding(
         decoder, pictures, sampled=sampled, order=order, clips=clips, alignment=alignment, with_bursts=with_bursts
     )
@@ -193,13 +195,9 @@ def select_from_full_decode(
     clips: Sequence[ClipSampling] = (),
 ) -> Iterator[SelectedFrame]:
     """Decode everything and select from the output; a frame without a time is `step_seconds` after the one before."""
-    first_time: float | None = None
     last_time, sample_time = -1.0, 0.0
     window: list[SelectedFrame] = []
-    for index, frame in enumerate(_decode_everything(decoder, packet_count, stats)):
-        stream_time = decoder.time_seconds(frame)
-        first_time = (stream_time or 0.0) if first_time is None else first_time
-        time = last_time + step_seconds if stream_time is None and index else (stream_time or first_time) - first_time
+    for index, (frame, _, time) in enumerate(_timed_frames(decoder, packet_count, stats, step_seconds)):
         is_sampled = time > last_time and time >= sample_time - _HALF_MICROSECOND
         if sampling == "keyframes":
             is_sampled &= frame.key_frame or index == 0
@@ -212,6 +210,44 @@ def select_from_full_decode(
         )
         yield from _pop_wanted(window, keep=1)
     yield from _pop_wanted(window, keep=0)
+
+
+def select_additional_from_full_decode(
+    decoder: PacketDecoder, packet_count: int, stats: DecodeStats, *, fps: float, density: int, step_seconds: float
+) -> Iterator[SelectedFrame]:
+    """The additional frames of a density; everything is decoded twice, first for the times of all frames."""
+    indices: list[int] = []
+    times: list[float] = []
+    for index, (_, first_time, time) in enumerate(_timed_frames(decoder, packet_count, DecodeStats(), step_seconds)):
+        if not times or first_time + time > times[-1]:
+            indices.append(index)
+            times.append(first_time + time)
+    chosen = {indices[index] for index in additional_indices(times, fps=fps, density=density)}
+    window: list[SelectedFrame] = []
+    for index, (frame, _, time) in enumerate(_timed_frames(decoder, packet_count, stats, step_seconds)):
+        is_chosen = index in chosen
+        window.append(
+            SelectedFrame(time_seconds=time, frame=frame, is_wanted=is_chosen, index=index, is_sampled=is_chosen)
+        )
+        yield from _pop_wanted(window, keep=1)
+    yield from _pop_wanted(window, keep=0)
+
+
+def _timed_frames(
+    decoder: PacketDecoder, packet_count: int, stats: DecodeStats, step_seconds: float
+) -> Iterator[tuple[av.VideoFrame, float, float]]:
+    """Every frame, the stream's time of the first one, and the seconds since that one.
+
+    A frame without a time is `step_seconds` after the latest one before it.
+    """
+    first_time: float | None = None
+    last_time = -1.0
+    for index, frame in enumerate(_decode_everything(decoder, packet_count, stats)):
+        stream_time = decoder.time_seconds(frame)
+        first_time = (stream_time or 0.0) if first_time is None else first_time
+        time = last_time + step_seconds if stream_time is None and index else (stream_time or first_time) - first_time
+        last_time = max(last_time, time)
+        yield frame, first_time, time
 
 
 def _decode_everything(decoder: PacketDecoder, packet_count: int, stats: DecodeStats) -> Iterator[av.VideoFrame]:

@@ -122,6 +122,7 @@ class DecoderPool:
         views: Sequence[View],
         sampling: Sampling = "exact",
         fps: float = 1.0,
+        density: int = 1,
         hdr: HdrMode = "tonemap",
         thumbnail_width: int = 0,
         signals: Collection[str] = tuple(SIGNALS),
@@ -132,7 +133,8 @@ class DecoderPool:
     ) -> DecodedSegment:
         """Decode one segment, its initialization section and media joined, and compare it with its reference.
 
-        `fps` is the rate at which frames are sampled, `thumbnail_width` is in pixels, 0 for no thumbnails;
+        `fps` is the rate at which frames are sampled; with a `density` above 1 only the frames that make these so many
+        times as many are decoded. `thumbnail_width` is in pixels, 0 for no thumbnails;
         `with_heat_maps` adds what heat maps are computed from, and the map against the reference, `with_audio` what is
         measured of the sound: of that in `sound_media` where it is not in the segment. Raises DecodeError for the
         segment; a reference or sound that fails is said in the result.
@@ -147,6 +149,7 @@ class DecoderPool:
             views=tuple(dict.fromkeys(views)),
             sampling=sampling,
             fps=fps,
+            density=density,
             hdr=hdr,
             thumbnail_width=thumbnail_width,
             signals=tuple(signals),

@@ -155,6 +155,8 @@ class DecodeRequest:
     views: tuple[View, ...]
     sampling: Sampling = "exact"
     fps: float = 1.0
+    # above 1: not the sampled frames, but those that make them so many times as many (`core.frames.additional_indices`)
+    density: int = 1
     hdr: HdrMode = "tonemap"
     # 0: no thumbnails
     thumbnail_width: int = 0
@@ -177,6 +179,8 @@ class DecodeRequest:
             raise ValueError(f"unknown sampling or HDR mode: {self.sampling!r}, {self.hdr!r}")
         if not 0 < self.fps <= 240 or not 0 <= self.thumbnail_width <= 1920:
             raise ValueError(f"out of range: fps {self.fps}, thumbnail_width {self.thumbnail_width}")
+        if not 1 <= self.density <= 64 or (self.density > 1 and self.sampling == "keyframes"):
+            raise ValueError(f"density {self.density} with sampling {self.sampling!r}")
         if unknown := set(self.signals) - set(SIGNALS):
             raise ValueError(f"unknown signals: {sorted(unknown)}")
         if len(set(self.views)) != len(self.views):

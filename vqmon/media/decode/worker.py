@@ -48,6 +48,7 @@ from vqmon.media.decode.frame_selection import (
     InterlacingFoundError,
     SelectedFrame,
     UnreliablePacketsError,
+    select_additional_from_full_decode,
     select_exact,
     select_from_full_decode,
     select_keyframes,
@@ -347,6 +348,7 @@ def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: Dec
             coded_pictures_with_references(video),
             decoder.stats,
             fps=request.fps,
+            density=request.density,
             clips=request.clips,
             alignment=request.alignment_clip,
             with_bursts=bool({"freeze", *TEMPORAL_SIGNALS} & set(request.signals)),
@@ -362,12 +364,22 @@ def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: Dec
 
 
 def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
+    step_seconds = 1 / float(video.frames_per_second or 25)
+    if request.density > 1:
+        return select_additional_from_full_decode(
+            decoder,
+            len(video.packets),
+            decoder.stats,
+            fps=request.fps,
+            density=request.density,
+            step_seconds=step_seconds,
+        )
     return select_from_full_decode(
         decoder,
         len(video.packets),
         decoder.stats,
         fps=request.fps,
-        step_seconds=1 / float(video.frames_per_second or 25),
+        step_seconds=step_seconds,
         sampling=request.sampling,
         clips=request.clips,
     )

@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +73,17 @@ class FrameScorer:
 
     async def score(self, decoded: DecodedSegment) -> Score:
         """Score one segment; raises ScoreError."""
+        return pooled_score(self.spec, await self._native_values(decoded))
+
+    async def add_frames(self, score: Score, decoded: DecodedSegment) -> Score:
+        """The score of a segment, whose pooling is the mean, with additional frames of it; raises ScoreError."""
+        return _with_additional(self.spec, score, await self._native_values(decoded))
+
+    async def _native_values(self, decoded: DecodedSegment) -> list[float]:
         pixels = decoded.views[self.spec.input.view]
         native_values = await self._batcher.infer(pixels, deadline_seconds=self._deadline_seconds)
-        return pooled_score(self.spec, native_values.tolist())
+        values: list[float] = native_values.tolist()
+        return values
 
 
 def pooled_score(spec: ScorerSpec, native_values: Sequence[float]) -> Score:
@@ -92,6 +100,24 @@ def pooled_score(spec: ScorerSpec, native_values: Sequence[float]) -> Score:
         frame_values=tuple(round(value, 4) for value in values),
         percentile=percentile_of(spec.percentiles, native_value),
         interval=interval_at(spec.interval, value),
+    )
+
+
+def _with_additional(spec: ScorerSpec, score: Score, native_values: Sequence[float]) -> Score:
+    """The score, a mean of its frame values, as the mean of these and of additional native values."""
+    count = len(score.frame_values)
+    values = [*score.frame_values, *(spec.calibration.apply(native_value) for native_value in native_values)]
+    value = pool("mean", values)
+    native_value = (score.native_value * count + sum(native_values)) / (count + len(native_values))
+    return replace(
+        score,
+        value=round(value, 4),
+        native_value=round(native_value, 6),
+        p5=round(pool("p5", values), 4),
+        min=round(pool("min", values), 4),
+        percentile=percentile_of(spec.percentiles, native_value),
+        interval=interval_at(spec.interval, value),
+        additional_frames=len(native_values),
     )
 
 

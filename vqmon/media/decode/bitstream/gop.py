@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vqmon.core.frames import sample_indices
+from vqmon.core.frames import additional_indices, sample_indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +43,16 @@ def starts_with_key_picture(pictures: Sequence[CodedPicture], order: Sequence[in
     return bool(order) and order[0] == 0 and pictures[0].is_key
 
 
-def sample_positions(pictures: Sequence[CodedPicture], order: Sequence[int], *, fps: float) -> list[int]:
-    """Positions of the pictures among `order` that `core.frames.sample_indices` chooses at this rate."""
+def sample_positions(
+    pictures: Sequence[CodedPicture], order: Sequence[int], *, fps: float, density: int = 1
+) -> list[int]:
+    """Positions of the pictures among `order` that `core.frames.sample_indices` chooses at this rate.
+
+    With a density above 1 those that `core.frames.additional_indices` adds to them.
+    """
     times = [pictures[position].time_seconds or 0.0 for position in order]
-    return [order[index] for index in sample_indices(times, fps=fps)]
+    chosen = sample_indices(times, fps=fps) if density == 1 else additional_indices(times, fps=fps, density=density)
+    return [order[index] for index in chosen]
 
 
 def plan_runs(pictures: Sequence[CodedPicture], wanted: Sequence[int]) -> list[DecodeRun]:
