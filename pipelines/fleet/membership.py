@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from pipelines.fleet.partition import GroupOffsets, OffsetAdvance, PartitionContext, PartitionHandover, PartitionWorker
+from pipelines.fleet.partitions.context import GroupOffsets, OffsetAdvance, PartitionContext, PartitionHandover
+from pipelines.fleet.partitions.worker import PartitionWorker
 from vqmon.errors import BrokerError, FencedError, RecordsDeletedError
 from vqmon.flow import NamedTasks, wait_or_stop
 from vqmon.retry import Backoff, Retries

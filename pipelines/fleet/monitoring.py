@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipelines.fleet.membership import SILENT_SECONDS, GroupMember
-from pipelines.fleet.partition import PartitionState, PartitionWorker
+from pipelines.fleet.partitions.context import PartitionState
+from pipelines.fleet.partitions.worker import PartitionWorker
 from vqmon.errors import BrokerError
 from vqmon.telemetry.bottleneck import Bottleneck
 from vqmon.telemetry.health import ProgressTracker

@@ -13,7 +13,7 @@ from pipelines.fleet.judging.judge import PartitionJudge
 from pipelines.fleet.judging.records import ControlRecord, Observe, ObservedRecord, ProducerIdentity, observe_record
 from pipelines.fleet.judging.states import readable_states
 from pipelines.fleet.membership import ConsumerGroup, GroupMember, run_member
-from pipelines.fleet.partition import PartitionContext, RecordJudge
+from pipelines.fleet.partitions.context import PartitionContext, RecordJudge
 from pipelines.service.brokers import topic_names
 from pipelines.service.lifecycle import OnPublish
 from vqmon.core.alerts.conditions.group import Group
@@ -23,13 +23,15 @@ from vqmon.core.types import Alert
 from vqmon.errors import SettingsError
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.logs import log_event
-from vqmon.telemetry.metrics import Meters
+from vqmon.telemetry.metrics import Meters, MetricName
 from vqmon.transport.kafka import Changelog, ClientConfig, GroupConsumer, TransactionalProducer
 from vqmon.transport.kafka.reader import LagReader, open_lag_reader
 from vqmon.transport.kafka.records import ProducerRecord, Record
 from vqmon.transport.wire import cloudevents
 
 log = logging.getLogger("vqmon.fleet")
+
+_EVENTS: Sequence[MetricName] = ("vqmon.kafka.rebalance", "vqmon.kafka.rejected", "vqmon.kafka.broken")
 
 
 def producer_identity(kafka: KafkaSettings, *, max_rejected_bytes: int) -> ProducerIdentity:
@@ -58,11 +60,19 @@ class Subscriptions:
         overload: Callable[[int], str | None] = lambda partition: "",
         meters: Meters,
         on_publish: OnPublish,
+        process_id: str,
     ) -> None:
+        """`process_id` names this process among all that ever worked for the group."""
         self._kafka, self._connection, self._identity = kafka, connection, identity
         self._retention = retention
         self._overload = overload
+        self._process_id = process_id
         self._rules, self._meters, self._on_publish = rules, meters, on_publish
+        # Prometheus sees the first event as an increase only if there was a zero before it
+        for name in _EVENTS:
+            meters.count(name, 0)
+        for reason in ("fenced", "lost"):
+            meters.count("vqmon.kafka.membership_lost", 0, reason=reason)
 
     def contexts(self, observe: Observe) -> Mapping[str, PartitionContext]:
         """Subscribed topic -> what the workers of its partitions share."""
@@ -123,6 +133,7 @@ class Subscriptions:
             state_topic=names.state,
             max_waiting=kafka.max_waiting,
             overtake_seconds=kafka.overtake_seconds,
+            process_id=self._process_id,
         )
 
     def _gathered_context(self) -> PartitionContext:
@@ -153,6 +164,7 @@ class Subscriptions:
             state_topic=names.gathered_state,
             max_waiting=MAX_WAITING,
             overtake_seconds=None,
+            process_id=None,
         )
 
     def _context(
@@ -165,6 +177,7 @@ class Subscriptions:
         state_topic: str,
         max_waiting: int,
         overtake_seconds: float | None,
+        process_id: str | None,
     ) -> PartitionContext:
         kafka, connection = self._kafka, self._connection
         # reads that were interrupted, such as by a rebalance, go on where they stopped
@@ -196,6 +209,7 @@ class Subscriptions:
             when_lost=kafka.when_lost,
             when_too_large=kafka.when_too_large,
             overtake_seconds=overtake_seconds,
+            process_id=process_id,
         )
 
     def _open_writer(self, topic: str, partition: int) -> TransactionalProducer:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from uuid import uuid4
 
 from pipelines.fleet.judging.records import Observe
 from pipelines.fleet.monitoring import LagTrend, MembershipMonitor
@@ -35,6 +36,8 @@ log = logging.getLogger("vqmon.fleet")
 
 _LEAVE_GROUP_SECONDS = 8.0
 """The part of the time for draining that is kept for closing producers and leaving the group."""
+
+_PROCESS_ID = uuid4().hex[:12]
 
 _MONITOR_SECONDS = 1.0
 _BEAT_SECONDS = 0.5
@@ -202,6 +205,7 @@ async def _run_members(
         overload=monitor.overload_of,
         meters=service.meters,
         on_publish=counting_callback(service, on_publish, settings),
+        process_id=_PROCESS_ID,
     )
     contexts = subscriptions.contexts(observe)
     if reload is not None:
@@ -220,12 +224,15 @@ async def _run_members(
 def _watchdog(beat: Heartbeat, monitor: MembershipMonitor, service: Service, *, max_poll_seconds: float) -> Watchdog:
     """Return the watchdog over the event loop, the polling, and the work in flight."""
     progress, meters = service.progress, service.meters
+    limits = [
+        WatchdogLimit(name="loop", read=beat.age_seconds, max_seconds=_MAX_LOOP_SECONDS),
+        WatchdogLimit(name="poll", read=monitor.stuck_seconds, max_seconds=max_poll_seconds),
+        WatchdogLimit(name="work", read=lambda: progress.oldest_seconds, max_seconds=_MAX_WORK_SECONDS),
+    ]
+    for limit in limits:
+        meters.count("vqmon.watchdog.breach", 0, what=limit.name)
     return Watchdog(
-        [
-            WatchdogLimit(name="loop", read=beat.age_seconds, max_seconds=_MAX_LOOP_SECONDS),
-            WatchdogLimit(name="poll", read=monitor.stuck_seconds, max_seconds=max_poll_seconds),
-            WatchdogLimit(name="work", read=lambda: progress.oldest_seconds, max_seconds=_MAX_WORK_SECONDS),
-        ],
+        limits,
         on_healthy=lambda: sd_notify("WATCHDOG=1"),
         on_breach=lambda name: meters.count("vqmon.watchdog.breach", what=name),
     )

@@ -7,13 +7,14 @@ import logging
 import os
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from vqmon.core.types import Segment, SegmentFailure, failure_from_error
 from vqmon.errors import ScoreError
@@ -27,6 +28,29 @@ _MAX_DEATHS = 3
 _MAX_SUSPECTS = 100
 _MAX_FILES = 64
 _PAGE_BYTES = 4096
+
+
+class Suspicion(Protocol):
+    """What others than this process know of the segment that is going to be observed."""
+
+    @property
+    def deaths(self) -> int: ...
+    @property
+    def is_poison(self) -> bool: ...
+    def attempt(self) -> AbstractAsyncContextManager[None]: ...
+
+
+_suspicion: ContextVar[Suspicion | None] = ContextVar("suspicion", default=None)
+
+
+@contextmanager
+def under_suspicion(suspicion: Suspicion | None) -> Iterator[None]:
+    """Segments that get their turn in this context are observed alone, in an attempt; not at all if it is poison."""
+    token = _suspicion.set(suspicion)
+    try:
+        yield
+    finally:
+        _suspicion.reset(token)
 
 
 class PoisonGuard:
@@ -68,14 +92,17 @@ class PoisonGuard:
         if isinstance(item, SegmentFailure):
             yield item
             return
-        key = item.key
-        deaths = self._file.deaths(key)
-        if self._file.is_poison(key):
+        key, suspicion = item.key, _suspicion.get()
+        deaths = max(self._file.deaths(key), suspicion.deaths if suspicion else 0)
+        if self._file.is_poison(key) or (suspicion and suspicion.is_poison):
             log.error(**log_event("segment.poison", segment=key, deaths=deaths))
             error = ScoreError("poison", f"vqmon ended {deaths} times while it observed this segment")
             yield failure_from_error(item.without_secrets(), error, observed_at=self._now())
             return
-        async with self._turns.alone() if deaths else self._turns.in_company():
+        async with (
+            self._turns.alone() if deaths or suspicion else self._turns.in_company(),
+            suspicion.attempt() if suspicion else nullcontext(),
+        ):
             self._file.begin(key)
             try:
                 yield item

@@ -170,7 +170,12 @@ class Recorder:
 
 async def run_recorder(context: RecorderContext, open_group: OpenGroup) -> None:
     """Record until the stop; after a lost membership a new one resumes from what is in the history."""
-    stop, retries = context.service.stop, Retries(_BACKOFF)
+    stop, retries, meters = context.service.stop, Retries(_BACKOFF), context.service.meters
+    # Prometheus sees the first event as an increase only if there was a zero before it
+    for kind in ("outcome", "end", "marker", "alert", "unreadable"):
+        meters.count("vqmon.record.count", 0, kind=kind)
+    for reason in ("fenced", "unreachable"):
+        meters.count("vqmon.record.again", 0, reason=reason)
     while not stop.is_set():
         try:
             await Recorder(context, open_group).run()

@@ -8,7 +8,7 @@ from pipelines.fleet.group_rules import GroupPartitionJudge, parse_gathered_reco
 from pipelines.fleet.judging.judge import PartitionJudge
 from pipelines.fleet.judging.records import ControlRecord, Observe, ObservedRecord, ProducerIdentity, observe_record
 from pipelines.fleet.membership import GroupMember
-from pipelines.fleet.partition import PartitionContext, RecordJudge
+from pipelines.fleet.partitions.context import PartitionContext, RecordJudge
 from tests.acceptance.kafka.observers import observe_at_once
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.conditions.chart import ChartCondition

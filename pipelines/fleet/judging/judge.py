@@ -93,8 +93,7 @@ class PartitionJudge:
                 if message is not None:
                     outgoing += self._encoder.encode_control_message(message, entry_alerts, headers)
             else:
-                entry = self._without_second_verdict(entry)
-                entry = replace(entry, outcome=self._ad_breaks.label(entry.outcome))
+                entry = self._labelled(self._without_second_verdict(entry))
                 entry_alerts = self._judge_observed(entry)
                 headers = self._encoder.headers(entry.record)
                 outgoing += self._encoder.encode_observed(entry, entry_alerts, headers)
@@ -156,6 +155,11 @@ class PartitionJudge:
         at = last_seen_at or message.at
         resolved = self._end_outages(message.stream_id, at=at)
         return replace(message, at=at), [*self._judge.end_stream(message), *resolved]
+
+    def _labelled(self, observed: ObservedRecord) -> ObservedRecord:
+        """Label the outcome of a segment in an ad break; nothing is copied for any other."""
+        outcome = self._ad_breaks.label(observed.outcome)
+        return observed if outcome is observed.outcome else replace(observed, outcome=outcome)
 
     def _without_second_verdict(self, observed: ObservedRecord) -> ObservedRecord:
         """Replace the verdict on a segment that has one already: it was announced twice."""

@@ -40,6 +40,8 @@ class AdBreakLabels:
         breaks = self._breaks.get(key, ())
         if isinstance(outcome, QualityEvent) and outcome.media.splices:
             breaks = _with_cues(breaks, outcome)
+        elif not breaks:
+            return outcome
         breaks = tuple(each for each in breaks if each.ends_at > segment.starts_at)[-_MAX_BREAKS:]
         self._store(key, breaks)
         is_inside = any(each.begins_at - _TOLERANCE <= segment.starts_at < each.ends_at - _TOLERANCE for each in breaks)

@@ -14,7 +14,8 @@ from random import Random
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from pipelines.fleet.offsets import NEXT_OFFSET_KEY
+from pipelines.fleet.partitions.offsets import NEXT_OFFSET_KEY
+from pipelines.fleet.partitions.trials import TRIALS_KEY
 from tests.acceptance.kafka.broker import Broker
 from tests.acceptance.kafka.fleet import Worker, header, read_all
 from tests.acceptance.kafka.observers import outcome_of_segment
@@ -293,6 +294,7 @@ async def _wrong_states(bootstrap: str, topic: str, expected: Mapping[int, Seque
     for partition, states in expected.items():
         stored = await Changelog(connection, topic, partition).read()
         stored.pop(NEXT_OFFSET_KEY, None)
+        stored.pop(TRIALS_KEY, None)
         found = {state.key: state for state in map(cloudevents.parse_state, stored.values())}
         wrong += found != {state.key: state for state in states}
     return wrong

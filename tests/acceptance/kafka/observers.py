@@ -1,6 +1,8 @@
 """A look at a segment that costs nothing: the verdict follows from the segment alone."""
 
 import asyncio
+import os
+import signal
 from dataclasses import replace
 from hashlib import sha256
 from random import Random
@@ -42,7 +44,10 @@ async def observe_at_once(segment: Segment) -> Observation:
 
 
 class SlowObserver:
-    """The verdict after a while that differs from segment to segment, so that results come out of order."""
+    """The verdict after a while that differs from segment to segment, so that results come out of order.
+
+    A url that contains `deadly` kills the process, as a fault of native code does.
+    """
 
     def __init__(self, *, most_seconds: float, seed: int) -> None:
         self._most_seconds = most_seconds
@@ -50,6 +55,8 @@ class SlowObserver:
 
     async def __call__(self, segment: Segment) -> Observation:
         await asyncio.sleep(self._random.random() * self._most_seconds)
+        if "deadly" in segment.url:
+            os.kill(os.getpid(), signal.SIGKILL)
         return Observation(outcome=outcome_of_segment(segment))
 
 

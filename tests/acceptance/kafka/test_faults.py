@@ -30,7 +30,7 @@ from tests.acceptance.kafka.fleet import (
     woven,
 )
 from tests.conftest import need
-from vqmon.core.types import Segment
+from vqmon.core.types import Segment, SegmentFailure
 from vqmon.transport.kafka import ClientConfig, IdempotentProducer, TopicNames
 from vqmon.transport.kafka.records import Headers
 from vqmon.transport.wire import cloudevents
@@ -130,6 +130,34 @@ async def test_a_frozen_worker_writes_nothing_after_it_was_fenced(stage: Stage) 
     after = await stage.inputs_seen()
     assert len(before) == len(set(before)) == count
     assert len(after) == len(set(after)) == count + more
+
+
+async def test_a_segment_that_kills_its_worker_is_passed_by_whichever_has_it(stage: Stage) -> None:
+    """Workers that keep nothing on a disk find it by the state topic; no other segment is blamed, lost or doubled."""
+    segments = woven([f"stream-{number}" for number in range(6)], 40)
+    deadly = replace(segments[20], url="file:///media/deadly.mp4")
+    segments[20] = deadly
+    await publish(stage.cluster.bootstrap, stage.names.segments, segments)
+    workers = [stage.worker(most_seconds=0.2), stage.worker(most_seconds=0.2)]
+    deaths = 0
+    is_done = stage.outcomes(len(segments))
+
+    async def is_done_with_restarts() -> bool:
+        nonlocal deaths
+        for worker in workers:
+            if not worker.is_alive:
+                deaths += 1
+                worker.start()
+        return await is_done()
+
+    await until(is_done_with_restarts, seconds=200)
+    records = await read_all(stage.cluster.bootstrap, stage.names.quality)
+    inputs = [header(record, "vqmon-input") for record in records]
+    assert len(inputs) == len(set(inputs)) == len(segments)
+    outcomes = [cloudevents.parse_outcome(record.value) for record in records]
+    unscored = {outcome.segment.key: outcome.reason for outcome in outcomes if isinstance(outcome, SegmentFailure)}
+    assert unscored == {deadly.key: "poison"}
+    assert 2 <= deaths <= 4
 
 
 @pytest.mark.timeout(AWAY_SECONDS + 300)

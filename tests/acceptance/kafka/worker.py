@@ -9,11 +9,14 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipelines.fleet.origin_backoff import OriginBackoff
 from pipelines.fleet.worker import serve
+from pipelines.observe.poison import PoisonGuard
 from pipelines.service.lifecycle import Service
 from pipelines.service.reload import SettingsReload, serve_reloading
+from pipelines.service.wiring import utc_now
 from tests.acceptance.kafka.observers import SlowObserver
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
@@ -47,24 +50,26 @@ async def work(
     most_seconds: float,
     seed: int,
 ) -> None:
-    """Work with an observer that is as slow as was asked."""
-    backoff = OriginBackoff(
-        SlowObserver(most_seconds=most_seconds, seed=seed),
-        slots=1000,
-        progress=service.progress,
-        now=time.monotonic,
-        retry_seconds=settings.kafka.patience_seconds,
-        away_seconds=settings.kafka.origin_wait_seconds,
-        probe_seconds=1.0,
-    )
-    await serve(
-        settings,
-        service,
-        observe=backoff.observe,
-        rules=parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES)),
-        for_seconds=for_seconds,
-        reload=reload,
-    )
+    """Work with an observer that is as slow as was asked; nothing on the disk outlives it, as in a container."""
+    with TemporaryDirectory() as folder, PoisonGuard(Path(folder) / "in-flight", now=utc_now) as guard:
+        backoff = OriginBackoff(
+            SlowObserver(most_seconds=most_seconds, seed=seed),
+            slots=1000,
+            progress=service.progress,
+            now=time.monotonic,
+            retry_seconds=settings.kafka.patience_seconds,
+            away_seconds=settings.kafka.origin_wait_seconds,
+            probe_seconds=1.0,
+            turn=guard.turn,
+        )
+        await serve(
+            settings,
+            service,
+            observe=backoff.observe,
+            rules=parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES)),
+            for_seconds=for_seconds,
+            reload=reload,
+        )
 
 
 if __name__ == "__main__":

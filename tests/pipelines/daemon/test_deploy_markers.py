@@ -10,7 +10,7 @@ from pipelines.fleet.judging.records import ControlRecord, observe_record
 from pipelines.service.history_thread import open_history_thread
 from tests import factories
 from tests.acceptance.kafka.observers import observe_at_once
-from tests.pipelines.fleet.test_partition import RULES
+from tests.pipelines.fleet.partitions.test_worker import RULES
 from tests.pipelines.memory_fleet import IDENTITY, NAMES
 from vqmon.core.alerts.judge import Judge
 from vqmon.settings.load import Settings

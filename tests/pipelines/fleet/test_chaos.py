@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from pipelines.fleet.membership import run_member
 from pipelines.observe.observer import Observation
+from pipelines.observe.poison import PoisonGuard
 from tests.acceptance.kafka.observers import good_score, outcome_of_score
+from tests.factories import START
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, judged_with_groups, segment, until
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.regression.groups.detector import GroupJudge, MemberValue
@@ -52,21 +54,24 @@ def fallen(segment: Segment) -> Outcome:
 async def play(faults: list[str | None], steps: list[str], seed: int) -> MemoryFleet:
     """Members come, go and crash while records are read and writes break."""
     fleet, random, number = MemoryFleet(partitions=2, rules=RULES), Random(seed), 0
+    guard = PoisonGuard(Path("never-opened"), now=lambda: START)
 
     async def observe(segment: Segment) -> Observation:
-        await asyncio.sleep(random.random() / 500)
+        async with guard.turn(segment):
+            await asyncio.sleep(random.random() / 500)
         return Observation(outcome=fallen(segment))
 
     for number in range(EACH):
         fleet.put(0, segment(number, stream_id="a"))
         fleet.put(1, segment(number, stream_id="b"))
     fleet.broker.faults.extend(faults)  # type: ignore[arg-type]
-    context, gathered = fleet.context(observe), fleet.gathered_context()
+    gathered = fleet.gathered_context()
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         members: list[tuple[asyncio.Event, asyncio.Task[list[None]]]] = []
 
         def join() -> None:
             stop = asyncio.Event()
+            context = fleet.context(observe, process_id=str(random.random()))
             works = [
                 run_member(member_context, open_group, stop=stop, revoke_seconds=0.05, on_join=lambda member: None)
                 for member_context, open_group in ((context, fleet.open_group), (gathered, fleet.open_gathered))
@@ -107,6 +112,7 @@ def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str
         assert fleet.alerts_of(partition, but=GROUPED) == expected
         assert [value for part in gathered for value in part if value.rendition_key == f"{stream}/720p"] == values
         stored = fleet.broker.read_state(NAMES.state, partition)
+        assert b'"tries":{}' in stored.pop("trials")
         assert int(stored.pop("next-offset")) == fleet.broker.end_offset(NAMES.segments, partition)
         assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == {
             state_key(key): state for key, state in judge.states().items()

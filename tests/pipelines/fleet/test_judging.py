@@ -14,7 +14,7 @@ from pipelines.observe.observer import Observation
 from tests import factories
 from tests.acceptance.kafka.observers import observe_at_once
 from tests.factories import RENDITION, START
-from tests.pipelines.fleet.test_partition import RULES
+from tests.pipelines.fleet.partitions.test_worker import RULES
 from tests.pipelines.memory_fleet import IDENTITY, NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, StreamEnd, stream_end
 from vqmon.core.types import Alert, Segment

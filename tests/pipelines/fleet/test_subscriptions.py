@@ -1,10 +1,12 @@
 """Which topics a worker subscribes to, and the groups, transactional ids and state topics that belong to each."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from pipelines.fleet import subscriptions
 from pipelines.fleet.group_rules import GatheredRecord, GroupPartitionJudge
@@ -35,14 +37,17 @@ min_series = 2
 SEGMENTS = "v.segments.v1"
 
 
-def subscriptions_of(rules: Sequence[AlertRule], kafka: KafkaSettings = KAFKA) -> Subscriptions:
+def subscriptions_of(
+    rules: Sequence[AlertRule], kafka: KafkaSettings = KAFKA, *, meters: Meters | None = None
+) -> Subscriptions:
     return Subscriptions(
         kafka,
         SimpleNamespace(),  # type: ignore[arg-type]
         producer_identity(KAFKA, max_rejected_bytes=1000),
         rules=rules,
-        meters=Meters(),
+        meters=meters or Meters(),
         on_publish=lambda outcomes, alerts: None,
+        process_id="worker",
     )
 
 
@@ -55,6 +60,25 @@ def test_workers_identify_themselves_by_deployment_and_group() -> None:
     identity = producer_identity(KAFKA, max_rejected_bytes=1000)
     assert (identity.source, identity.group, identity.names.segments) == ("vqmon:v/g", "g", SEGMENTS)
     assert (identity.max_message_bytes, identity.max_rejected_bytes) == (1_000_000, 1000)
+
+
+def test_counters_are_zero_before_their_first_event() -> None:
+    """Or Prometheus misses the first increase, and with it the alert."""
+    reader = InMemoryMetricReader()
+    subscriptions_of(parse_rules("", origin="rules"), meters=Meters(reader))
+    metrics = json.loads(reader.get_metrics_data().to_json())["resource_metrics"][0]["scope_metrics"][0]["metrics"]
+    series = {
+        (metric["name"], *point["attributes"].values()): point["value"]
+        for metric in metrics
+        for point in metric["data"]["data_points"]
+    }
+    assert series == {
+        ("vqmon.kafka.rebalance",): 0,
+        ("vqmon.kafka.rejected",): 0,
+        ("vqmon.kafka.broken",): 0,
+        ("vqmon.kafka.membership_lost", "fenced"): 0,
+        ("vqmon.kafka.membership_lost", "lost"): 0,
+    }
 
 
 @pytest.mark.parametrize(("rules", "topic_count"), [("", 1), (DROP, 1), (DROP + GROUP, 2)])

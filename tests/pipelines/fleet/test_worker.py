@@ -28,5 +28,7 @@ def test_the_watchdog_limits_the_loop_the_polling_and_the_work() -> None:
     watchdog = _watchdog(heartbeat, monitor, Service(meters=meters, progress=progress), max_poll_seconds=90.0)
     limits = {limit.name: (limit.read(), limit.max_seconds) for limit in watchdog._limits}
     assert limits == {"loop": (5.0, _MAX_LOOP_SECONDS), "poll": (2.0, 90.0), "work": (5.0, _MAX_WORK_SECONDS)}
+    # each begins at 0
+    assert meters.counted == [("vqmon.watchdog.breach", name) for name in ("loop", "poll", "work")]
     watchdog._on_breach("poll")
-    assert meters.counted == [("vqmon.watchdog.breach", "poll")]
+    assert meters.counted[3:] == [("vqmon.watchdog.breach", "poll")]

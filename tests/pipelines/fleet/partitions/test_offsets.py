@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.fleet.offsets import OffsetTracker, Position, encode_overtaken, parse_overtaken, restored_position
+from pipelines.fleet.partitions.offsets import (
+    OffsetTracker,
+    Position,
+    encode_overtaken,
+    parse_overtaken,
+    restored_position,
+)
 from vqmon.errors import WireError
 from vqmon.transport.kafka.records import CommittedOffset
 

@@ -4,40 +4,33 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from dataclasses import replace
 
-from pipelines.fleet.judging.records import JudgedRecords, ObservedRecord
-from pipelines.fleet.offsets import (
-    NEXT_OFFSET_KEY,
-    OVERTAKEN_KEY,
-    OffsetTracker,
-    Position,
-    encode_overtaken,
-    restored_position,
+from pipelines.fleet.judging.records import ObservedRecord
+from pipelines.fleet.partitions.context import (
+    GroupOffsets,
+    OffsetAdvance,
+    PartitionContext,
+    PartitionHandover,
+    PartitionState,
+    RecordJudge,
 )
-from pipelines.service.brokers import WhenLost, resume_offset
-from pipelines.service.lifecycle import OnPublish
-from vqmon.core.types import Alert, AlertEvidence, alert_id, failure_from_error
+from pipelines.fleet.partitions.offsets import OffsetTracker, Position, restored_position
+from pipelines.fleet.partitions.stopped import STOPPED_KEY, refused_offset
+from pipelines.fleet.partitions.transactions import PartitionTransactions
+from pipelines.fleet.partitions.trials import TRIALS_KEY, RecordTrials
+from pipelines.observe.poison import under_suspicion
+from pipelines.service.brokers import resume_offset
+from vqmon.core.types import failure_from_error
 from vqmon.errors import BrokerError, FencedError, RecordTooLargeError, ScoreError, SettingsError, WireError
 from vqmon.flow import Overtaking, map_in_order
 from vqmon.plurals import plural
 from vqmon.telemetry.logs import log_event
-from vqmon.telemetry.metrics import Meters
 from vqmon.telemetry.otlp import span
-from vqmon.transport.kafka.records import (
-    BatchWriter,
-    CommittedOffset,
-    PartitionOffsets,
-    ProducerRecord,
-    Record,
-    TransactionBatch,
-)
-from vqmon.transport.kafka.transactions import write_exactly_once
-from vqmon.transport.wire.operator_alerts import encode_open_alert, parse_open_alert
+from vqmon.transport.kafka.records import PartitionOffsets, ProducerRecord, Record
+from vqmon.transport.wire.operator_alerts import parse_open_alert
 
 log = logging.getLogger("vqmon.fleet")
 
@@ -50,85 +43,8 @@ _COMPANION_SECONDS = 2.0
 _RECHECK_SECONDS = 30.0
 """After so long a stopped partition is tried again."""
 
-_STOPPED_RULE = "partition-stopped"
-_STOPPED_KEY = "stopped"
-"""The key of the open alert about a stopped partition in the state topic; the keys of rules contain a `|`."""
-
-PartitionState = Literal["opening", "ready", "halted"]
-"""Opening: being fenced and restored. Ready: records are read. Halted: it waits until somebody acts."""
-
-WhenTooLarge = Literal["stop", "go_on"]
-"""What to do when a topic does not take an outcome: stop the partition, or publish a failure in its place."""
-
 _MAX_UNFINISHED = 1000
 """The most records that a partition holds while many of them wait for their origins."""
-
-
-class GroupOffsets(Protocol):
-    """The offsets of a consumer group, and where it reads on."""
-
-    async def partition_offsets(self, partition: int) -> PartitionOffsets: ...
-    async def committed(self, partition: int) -> CommittedOffset | None: ...
-    async def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]: ...
-    def resume(self, partition: int, *, offset: int) -> None: ...
-
-
-class RecordJudge(Protocol):
-    """Judges the records of one partition in order and holds the partition's alert states."""
-
-    is_halted: bool
-
-    def judge_records(self, ready: Sequence[Any]) -> JudgedRecords: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionContext:
-    """What the workers of all partitions of a topic share."""
-
-    topic: str
-    # the topics that must have as many partitions as `topic`
-    companions: Sequence[str]
-    # reads a record, and observes the segment that it announces; gives what the judge takes
-    observe: Callable[[Record], Awaitable[object]]
-    # partition, and key -> value of its state topic -> its judge
-    open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge]
-    open_writer: Callable[[int], BatchWriter]
-    state_topic: str
-    # partition and alert -> the record to produce
-    encode_alert: Callable[[int, Alert], ProducerRecord]
-    # partition, and what to call with the share that is read, 0..1
-    read_state: Callable[[int, Callable[[float], None]], Awaitable[Mapping[str, bytes]]]
-    running: asyncio.Semaphore
-    meters: Meters
-    on_publish: OnPublish
-    # most records that a partition holds unfinished
-    max_waiting: int
-    # least time from one transaction to the next
-    gather_seconds: float
-    when_lost: WhenLost
-    when_too_large: WhenTooLarge = "stop"
-    # a record that takes longer no longer holds back those with other keys; None = it always does
-    overtake_seconds: float | None = None
-    # after so long without records, a partition commits past offsets that hold none
-    idle_seconds: float = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionHandover:
-    """What a worker that ended in good order leaves to the next one; valid if that one resumes at the same position."""
-
-    committed: CommittedOffset | None
-    position: Position
-    judge: RecordJudge
-    # the open alert about the partition itself
-    stopped_alert: Alert | None
-
-
-@dataclass(frozen=True, slots=True)
-class OffsetAdvance:
-    """Stands for offsets without a record, such as transaction markers, up to this one (exclusive)."""
-
-    offset: int
 
 
 class _ReopenedError(Exception):
@@ -148,34 +64,33 @@ class PartitionWorker:
         self.generation = 0
         # why it is halted, or what it waits for
         self._problem = ""
-        self._stopped_alert: Alert | None = None
         # offsets of records whose outcomes a topic does not take, and why
         self._too_large: dict[int, str] = {}
         self._reported_problem = ""
-        self._committed: CommittedOffset | None = None
-        self._oldest_offset = 0
-        self._position = Position(next_offset=None)
-        self._tracker = OffsetTracker(self._position)
+        self._tracker = OffsetTracker(Position(next_offset=None))
         self._context = context
         self._group = group
+        self._transactions = PartitionTransactions(partition, context, group)
         self._handover = handover
         self._queue: deque[Record | OffsetAdvance] = deque()
         # the records that are not finished, oldest first, each with the time at which it was polled
         self._held: dict[int, tuple[Record | OffsetAdvance, float]] = {}
         self._idle_since = time.monotonic()
-        self._is_broken = False
         self._restored_share = 0.0
         self._restored_logged_at = time.monotonic()
         self._changed = asyncio.Event()
         self._is_stopping = False
         self._must_reopen = False
         self._judge: RecordJudge | None = None
-        self._writer = context.open_writer(partition)
 
     @property
     def next_offset(self) -> int | None:
         """The committed offset; None before the first commit."""
-        return self._committed.offset if self._committed else None
+        return self._transactions.next_offset
+
+    @property
+    def _trials(self) -> RecordTrials | None:
+        return self._transactions.trials
 
     @property
     def free_slots(self) -> int:
@@ -245,6 +160,7 @@ class PartitionWorker:
                 try:
                     if await self._open():
                         await self._work()
+                        await self._give_back()
                 except _ReopenedError:
                     await self._reset()
                 except (SettingsError, RecordTooLargeError) as error:
@@ -252,12 +168,20 @@ class PartitionWorker:
                     await self._halt(error)
         finally:
             self.is_ready = False
-            await self._writer.close()
+            await self._transactions.close()
         if self._judge is None:
             return None
         return PartitionHandover(
-            committed=self._committed, position=self._position, judge=self._judge, stopped_alert=self._stopped_alert
+            committed=self._transactions.committed,
+            position=self._transactions.position,
+            judge=self._judge,
+            trials=self._trials.written if self._trials else None,
+            stopped_alert=self._transactions.stopped_alert,
         )
+
+    async def _give_back(self) -> None:
+        if self._trials is not None:
+            await self._trials.give_back()
 
     async def _work(self) -> None:
         """Observe, judge and write records until the stop."""
@@ -279,74 +203,33 @@ class PartitionWorker:
         """Forget what was read and not written; the next `_open` begins at the committed offset."""
         self.is_ready = self._must_reopen = False
         self.generation += 1
-        self._judge = self._handover = None
+        self._judge = self._handover = self._transactions.trials = None
         self._queue.clear()
         self._held.clear()
-        # A transaction may have been cut short.
-        await self._writer.kill()
+        await self._transactions.kill()
 
     async def _halt(self, error: SettingsError | RecordTooLargeError) -> None:
         """Stop this partition alone: say why, in an alert too, and return when it is time to try it again."""
         if isinstance(error, RecordTooLargeError) and self._goes_on_without(error):
             return
-        offset = self._oldest_offset if self.next_offset is None else self.next_offset
+        offset = self._transactions.oldest_offset if self.next_offset is None else self.next_offset
         problem = f"{self._context.topic} partition {self.partition} is stopped at offset {offset}: {error}"
         if problem != self._reported_problem:
             self._reported_problem = problem
             log.error(**log_event("partition.halted", partition=self.partition, offset=offset, error=problem))
         self.is_halted, self._problem = True, problem
-        await self._announce(problem)
+        while not self._is_stopping and not await self._transactions.announce_stopped(problem):
+            await self._wait_until_stopping(_OPEN_RETRY_SECONDS)
         await self._wait_until_stopping(_RECHECK_SECONDS)
 
     def _goes_on_without(self, error: RecordTooLargeError) -> bool:
         """Whether the record is to be read again, with a failure in place of its outcome."""
-        topic, _, position = error.written_for.partition("/")
-        partition, _, offset = position.partition("/")
-        is_ours = (topic, partition) == (self._context.topic, str(self.partition))
-        if self._context.when_too_large == "stop" or not is_ours or int(offset) in self._too_large:
+        offset = refused_offset(error, topic=self._context.topic, partition=self.partition)
+        if self._context.when_too_large == "stop" or offset is None or offset in self._too_large:
             return False
-        self._too_large[int(offset)] = str(error)
-        log.error(**log_event("record.outcome_too_large", partition=self.partition, offset=int(offset), error=error))
+        self._too_large[offset] = str(error)
+        log.error(**log_event("record.outcome_too_large", partition=self.partition, offset=offset, error=error))
         return True
-
-    async def _announce(self, problem: str) -> None:
-        """Write the alert about this stopped partition, unless it is open already; it moves no offset."""
-        alert = self._stopped_alert
-        if alert is not None and alert.summary == problem:
-            return
-        committed = self._committed
-        stays_at = committed or CommittedOffset(offset=self._oldest_offset)
-        records = [] if alert is None else [self._resolved(alert)]
-        alert = _stopped_alert(self._context.topic, self.partition, stays_at.offset, problem)
-        records += [self._context.encode_alert(self.partition, alert), self._stopped_state(alert)]
-        batch = TransactionBatch(records=records, next_offset=stays_at.offset, metadata=stays_at.metadata)
-        while not self._is_stopping:
-            try:
-                await self._writer.kill()
-                await self._writer.open()
-                if await self._group.committed(self.partition) not in (committed, stays_at):
-                    raise FencedError("another worker has committed an offset")
-                await self._writer.write(batch)
-            except FencedError:
-                raise
-            except RecordTooLargeError as error:
-                log.error(**log_event("partition.alert_too_large", partition=self.partition, error=error))
-            except BrokerError as error:
-                self._report_broken(error)
-                await self._wait_until_stopping(_OPEN_RETRY_SECONDS)
-                continue
-            else:
-                self._context.on_publish([], [alert])
-            self._stopped_alert = alert
-            return
-
-    def _stopped_state(self, alert: Alert | None) -> ProducerRecord:
-        value = None if alert is None else encode_open_alert(alert)
-        return self._state_record(_STOPPED_KEY, value)
-
-    def _resolved(self, alert: Alert) -> ProducerRecord:
-        resolved = replace(alert, state="resolved", resolved_at=datetime.now(UTC))
-        return self._context.encode_alert(self.partition, resolved)
 
     async def _wait_until_stopping(self, seconds: float) -> None:
         """Return after so long, or when `stop` is called."""
@@ -375,26 +258,27 @@ class PartitionWorker:
                 if not await self._has_companions():
                     await self._wait_until_stopping(_COMPANION_SECONDS)
                     continue
-                await self._writer.open()
-                offsets = await self._group.partition_offsets(self.partition)
-                self._committed, self._oldest_offset = offsets.committed, offsets.beginning
-                if self._handover and self._handover.committed == offsets.committed:
-                    self._judge, self._position = self._handover.judge, self._handover.position
-                    self._stopped_alert = self._handover.stopped_alert
+                offsets = await self._transactions.open()
+                handover = self._handover
+                if handover and handover.committed == offsets.committed:
+                    self._judge, self._transactions.position = handover.judge, handover.position
+                    self._transactions.stopped_alert = handover.stopped_alert
+                    self._transactions.trials = self._open_trials(handover.trials)
                     offset = self._resume_offset(offsets)
                 else:
                     offset = await self._restore(offsets)
-                self._tracker = OffsetTracker(self._position)
-                await self._guard_offset()
+                self._tracker = OffsetTracker(self._transactions.position)
+                await self._transactions.guard_offset()
+                await self._open_trials_at(offset)
                 self._group.resume(self.partition, offset=offset)
             except FencedError:
                 raise
             except BrokerError as error:
-                self._report_broken(error)
-                await self._writer.kill()
+                self._transactions.report_broken(error)
+                await self._transactions.kill()
                 await asyncio.sleep(_OPEN_RETRY_SECONDS)
                 continue
-            self._report_mended()
+            self._transactions.report_mended()
             self.is_ready, self.is_halted, self._problem = True, False, ""
             seconds = time.monotonic() - started_at
             self._context.meters.record("vqmon.kafka.bring_up.duration", seconds)
@@ -427,9 +311,10 @@ class PartitionWorker:
         Returns the offset to resume at; raises SettingsError when the partition cannot be read on.
         """
         state = dict(await self._context.read_state(self.partition, self._report_restored))
-        self._stopped_alert = parse_open_alert(state.pop(_STOPPED_KEY, None))
+        self._transactions.stopped_alert = parse_open_alert(state.pop(STOPPED_KEY, None))
         with self._named_state():
-            self._position = restored_position(state, offsets.committed)
+            self._transactions.position = restored_position(state, offsets.committed)
+            self._transactions.trials = self._open_trials(state.pop(TRIALS_KEY, None))
         offset = self._resume_offset(offsets)
         with self._named_state():
             self._judge = self._context.open_judge(self.partition, state)
@@ -446,19 +331,24 @@ class PartitionWorker:
         except WireError as error:
             raise SettingsError(f"{name}: {error}; run the version that wrote it, or empty the state topic") from error
 
-    async def _guard_offset(self) -> None:
-        """Commit the offset of the state topic anew when the group's was lost or set back."""
-        offset = self._position.next_offset
-        if offset is None or offset == self.next_offset:
+    def _open_trials(self, stored: bytes | None) -> RecordTrials | None:
+        """What is known of records that end the process which observes them."""
+        process_id = self._context.process_id
+        if process_id is None:
+            return None
+        return RecordTrials(stored, process_id=process_id, write=self._transactions.write_trials)
+
+    async def _open_trials_at(self, offset: int) -> None:
+        """Write that this process has the partition; when another one died with it, records are under suspicion."""
+        if self._trials is None:
             return
-        if self.next_offset is None or self.next_offset < offset:
-            fields = {"partition": self.partition, "group_offset": self.next_offset, "stored_offset": offset}
-            remedy = "to read the records again on purpose, set another kafka.group"
-            log.warning(**log_event("partition.offset_restored", **fields, remedy=remedy))
-        await self._write([], self._position, [])
+        end = await self._trials.open_at(offset)
+        if end > offset:
+            why = "the process that had the partition died; these records are observed one by one"
+            log.warning(**log_event("partition.suspect", partition=self.partition, offset=offset, end=end, why=why))
 
     def _resume_offset(self, offsets: PartitionOffsets) -> int:
-        committed = self._position.next_offset
+        committed = self._transactions.position.next_offset
         name = f"{self._context.topic} partition {self.partition}"
         offset = resume_offset(committed, offsets, self._context.when_lost, partition=name)
         if committed is not None and offset > committed:
@@ -485,7 +375,8 @@ class PartitionWorker:
     async def _observe(self, record: Record | OffsetAdvance) -> object | None:
         if isinstance(record, OffsetAdvance):
             return None
-        observed = await self._context.observe(record)
+        with under_suspicion(self._trials.trial_of(record.offset) if self._trials else None):
+            observed = await self._context.observe(record)
         if record.offset in self._too_large and isinstance(observed, ObservedRecord):
             error = ScoreError("outcome_too_large", self._too_large[record.offset])
             outcome = observed.outcome
@@ -506,7 +397,7 @@ class PartitionWorker:
             advance = last.offset if isinstance(last, OffsetAdvance) and not self._judge.is_halted else None
             if finished or advance is not None:
                 with span("transaction"):
-                    await self._write(judged.records, self._tracker.position_after(finished, up_to=advance), finished)
+                    await self._write(judged.records, finished, up_to=advance)
         for entry, _ in ready:
             del self._held[id(entry)]
         self._idle_since = time.monotonic()
@@ -519,32 +410,14 @@ class PartitionWorker:
             self._changed.set()
             log.error(**log_event("partition.halted", partition=self.partition, offset=self.next_offset))
 
-    async def _write(self, records: Sequence[ProducerRecord], position: Position, finished: Sequence[int]) -> None:
-        """Write what came of the finished records, and the position, in one transaction."""
-        started_at = time.monotonic()
-        records = [*records, self._state_record(NEXT_OFFSET_KEY, str(position.next_offset or 0).encode())]
-        overtaken = encode_overtaken(position)
-        if overtaken != encode_overtaken(self._position):
-            records.append(self._state_record(OVERTAKEN_KEY, overtaken))
-        stopped_alert = self._stopped_alert
-        if stopped_alert is not None:
-            records += [self._resolved(stopped_alert), self._stopped_state(None)]
-        batch = TransactionBatch(records=records, next_offset=position.next_offset or 0, metadata=position.metadata)
-        await write_exactly_once(
-            self._writer,
-            batch,
-            previous=self._committed,
-            committed=lambda: self._group.committed(self.partition),
-            on_error=self._report_broken,
-        )
-        self._report_mended()
-        self._committed, self._position = batch.commit, position
-        self._stopped_alert, self._reported_problem = None, ""
+    async def _write(self, records: Sequence[ProducerRecord], finished: Sequence[int], *, up_to: int | None) -> None:
+        """Write what came of the finished records, and the position after them, in one transaction."""
+        position = self._tracker.position_after(finished, up_to=up_to)
+        if self._trials is not None:
+            self._trials.finish(finished)
+        await self._transactions.write(records, position)
+        self._reported_problem = ""
         self._tracker.finish(finished, position)
-        self._context.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - started_at)
-
-    def _state_record(self, key: str, value: bytes | None) -> ProducerRecord:
-        return ProducerRecord(topic=self._context.state_topic, partition=self.partition, key=key.encode(), value=value)
 
     def _count_rejected(self, observed_records: Sequence[ObservedRecord]) -> None:
         for observed in observed_records:
@@ -565,34 +438,3 @@ class PartitionWorker:
         if time.monotonic() - self._restored_logged_at > _RESTORE_LOG_SECONDS:
             self._restored_logged_at = time.monotonic()
             log.info(**log_event("partition.restoring", partition=self.partition, percent=round(100 * share)))
-
-    def _report_broken(self, error: BrokerError) -> None:
-        """Count an error of the brokers; only the first one in a row is logged."""
-        self._context.meters.count("vqmon.kafka.broken")
-        if not self._is_broken:
-            self._is_broken = True
-            log.warning(**log_event("partition.broken", partition=self.partition, error=error))
-
-    def _report_mended(self) -> None:
-        if self._is_broken:
-            self._is_broken = False
-            log.info(**log_event("partition.mended", partition=self.partition))
-
-
-def _stopped_alert(topic: str, partition: int, offset: int, problem: str) -> Alert:
-    """The alert that a partition is stopped; `problem` says where, why and what to do."""
-    at, series = datetime.now(UTC), f"{topic}/{partition}/{_STOPPED_RULE}"
-    return Alert(
-        id=alert_id(_STOPPED_RULE, f"{series}/{offset}", at),
-        rule=_STOPPED_RULE,
-        series=series,
-        stream_id=topic,
-        rendition=f"partition-{partition}",
-        severity="page",
-        state="open",
-        began_at=at,
-        opened_at=at,
-        resolved_at=None,
-        summary=problem,
-        evidence=AlertEvidence(event_id="", reading="partition stopped", value=float(offset), threshold=None),
-    )

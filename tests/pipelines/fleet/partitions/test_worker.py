@@ -9,10 +9,11 @@ from random import Random
 
 import pytest
 
-from pipelines.fleet import partition as partition_module
 from pipelines.fleet.judging.judge import REJECTED_RULE
 from pipelines.fleet.membership import GroupMember
-from pipelines.fleet.partition import PartitionContext, PartitionWorker
+from pipelines.fleet.partitions import worker as partition_module
+from pipelines.fleet.partitions.context import PartitionContext
+from pipelines.fleet.partitions.worker import PartitionWorker
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
@@ -22,7 +23,7 @@ from vqmon.errors import FetchError
 from vqmon.flow import parked
 from vqmon.settings.rules_file import parse_rules
 
-RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
+RULES = parse_rules((Path(__file__).parents[4] / "config" / "rules.toml").read_text(), origin="rules.toml")
 
 
 async def test_outcomes_come_in_input_order_whatever_finishes_first() -> None:
