@@ -81,8 +81,8 @@ class Scorer(Protocol):
 class AddsFrames(Scorer, Protocol):
     """A scorer of single frames, which can add more of them to a score."""
 
-    def add_frames(self, score: Score, decoded: DecodedSegment) -> Coroutine[None, None, Score]:
-        """The score, a mean over frames, with additional frames; raises ScoreError."""
+    def add_frames(self, score: Score, decoded: DecodedSegment, *, weight: float) -> Coroutine[None, None, Score]:
+        """The score, a mean over frames, with additional frames of this weight; raises ScoreError."""
         ...
 
 
@@ -97,6 +97,13 @@ class AdditionalFrames:
     # longer segments have enough frames, and their views would need much memory
     most_sampled_frames: int = 30
 
+    def weight_in(self, score: Score) -> float:
+        """Of an additional frame: it rises with the standard error from 0 at the limit to 1 at half as much again.
+
+        So two versions of a segment whose frames agree about as much have about the same score.
+        """
+        return min(1.0, max(0.0, 2 * (score.standard_error / self.limit_points - 1)))
+
     def required_by(self, scored: "SegmentScores") -> Sequence[AddsFrames]:
         """The scorers of a segment whose frame values disagree."""
         sampled_count = len(scored.decoded.times_seconds)
@@ -108,7 +115,7 @@ class AdditionalFrames:
             for scorer in scored.scorers
             if isinstance(scorer, AddsFrames)
             and all(view.clip is None for view in scorer.views)
-            and scores[scorer.id].standard_error > self.limit_points
+            and self.weight_in(scores[scorer.id]) > 0
         ]
 
 
@@ -379,7 +386,10 @@ class ScoringCascade:
                 decoded = await self.additional_frames.decode(media, _required_views_of(scorers))
             with measured_stage("score_again", self.record_stage), unexpected_as(ScoreError, segment):
                 scores = {score.scorer: score for score in (*scored.scores, *scored.shadow_scores)}
-                added = await run_concurrently(scorer.add_frames(scores[scorer.id], decoded) for scorer in scorers)
+                added = await run_concurrently(
+                    scorer.add_frames(score, decoded, weight=self.additional_frames.weight_in(score))
+                    for scorer, score in ((scorer, scores[scorer.id]) for scorer in scorers)
+                )
         except SegmentError as error:
             # what there is stands: the event tells that no frames were added
             _log.warning(**log_event("scorer.frames_not_added", segment=segment.key, why=str(error)))

@@ -395,10 +395,10 @@ class UnevenScorer(GreyLevelScorer):
         values = tuple(value * (1 + 0.25 * (number % 2)) for number, value in enumerate(score.frame_values))
         return replace(score, frame_values=values)
 
-    async def add_frames(self, score: Score, decoded: DecodedSegment) -> Score:
+    async def add_frames(self, score: Score, decoded: DecodedSegment, *, weight: float) -> Score:
         if self.error is not None:
             raise self.error
-        return replace(score, value=score.value / 2, additional_frames=len(decoded.times_seconds))
+        return replace(score, value=score.value * (1 - weight / 2), additional_frames=len(decoded.times_seconds))
 
 
 @pytest.mark.parametrize(
@@ -428,3 +428,11 @@ async def test_more_frames_are_scored_where_the_sampled_ones_disagree(
     assert scored.scores[0].value == pytest.approx(level / 2.55 / (2 if added else 1), abs=1e-3)
     assert len(scored.scores[0].frame_values) == len(scored.decoded.times_seconds) == 4
     assert asked == ([uneven.views] if level == 200 else [])
+
+
+def test_the_weight_of_additional_frames_has_no_step() -> None:
+    """It begins at 0, so that nothing jumps where one version of a segment is just above the limit, one just below."""
+    frames = AdditionalFrames(decode=GreyLevelDecoder().decode, limit_points=2.0)
+    scores = [factories.score(frame_values=(50.0, 50.0 + spread)) for spread in (0.0, 3.9, 4.1, 5.0, 5.9, 6.1, 50.0)]
+    weights = [frames.weight_in(score) for score in scores]
+    assert weights == pytest.approx([0, 0, 0.05, 0.5, 0.95, 1, 1])

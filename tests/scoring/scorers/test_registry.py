@@ -87,10 +87,14 @@ async def test_additional_frames_count_as_much_as_the_sampled_ones(tmp_path: Pat
     async with open_scorers(["tiny"], [tmp_path], CPU) as (scorer,):
         assert isinstance(scorer, FrameScorer)
         sampled, whole = await scorer.score(decoded(pixels[:3])), await scorer.score(decoded(pixels))
-        score = await scorer.add_frames(sampled, decoded(pixels[3:]))
+        score = await scorer.add_frames(sampled, decoded(pixels[3:]), weight=1.0)
+        slight = await scorer.add_frames(sampled, decoded(pixels[3:]), weight=0.01)
     assert (score.frame_values, score.additional_frames) == (sampled.frame_values, 4)
     pooled = [(each.value, each.native_value, each.p5, each.min) for each in (score, whole)]
     assert pooled[0] == pytest.approx(pooled[1], abs=2e-4)
+    added_mean = (7 * score.value - 3 * sampled.value) / 4
+    assert slight.value == pytest.approx((3 * sampled.value + 0.04 * added_mean) / 3.04, abs=1e-3)
+    assert slight.native_value == pytest.approx(slight.value + 1, abs=1e-3)
 
 
 async def test_the_identity_has_hash_preprocessing_calibration_device_and_licence(tmp_path: Path) -> None:

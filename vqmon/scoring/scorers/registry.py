@@ -75,9 +75,12 @@ class FrameScorer:
         """Score one segment; raises ScoreError."""
         return pooled_score(self.spec, await self._native_values(decoded))
 
-    async def add_frames(self, score: Score, decoded: DecodedSegment) -> Score:
-        """The score of a segment, whose pooling is the mean, with additional frames of it; raises ScoreError."""
-        return _with_additional(self.spec, score, await self._native_values(decoded))
+    async def add_frames(self, score: Score, decoded: DecodedSegment, *, weight: float) -> Score:
+        """The score of a segment, whose pooling is the mean, with additional frames of it; raises ScoreError.
+
+        `weight` is that of an additional frame in the mean; that of a sampled one is 1.
+        """
+        return _with_additional(self.spec, score, await self._native_values(decoded), weight=weight)
 
     async def _native_values(self, decoded: DecodedSegment) -> list[float]:
         pixels = decoded.views[self.spec.input.view]
@@ -103,12 +106,13 @@ def pooled_score(spec: ScorerSpec, native_values: Sequence[float]) -> Score:
     )
 
 
-def _with_additional(spec: ScorerSpec, score: Score, native_values: Sequence[float]) -> Score:
+def _with_additional(spec: ScorerSpec, score: Score, native_values: Sequence[float], *, weight: float) -> Score:
     """The score, a mean of its frame values, as the mean of these and of additional native values."""
-    count = len(score.frame_values)
-    values = [*score.frame_values, *(spec.calibration.apply(native_value) for native_value in native_values)]
-    value = pool("mean", values)
-    native_value = (score.native_value * count + sum(native_values)) / (count + len(native_values))
+    added = [spec.calibration.apply(native_value) for native_value in native_values]
+    values = [*score.frame_values, *added]
+    share = weight * len(added) / (len(score.frame_values) + weight * len(added))
+    value = (1 - share) * pool("mean", score.frame_values) + share * pool("mean", added)
+    native_value = (1 - share) * score.native_value + share * pool("mean", native_values)
     return replace(
         score,
         value=round(value, 4),
