@@ -12,12 +12,14 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from skimage import data, transform
 
 from vqmon.core.types import SIGNALS, Sampling, View
 from vqmon.errors import DecodeError
-from vqmon.media.decode.pool import DecoderPool
+from vqmon.media.decode.pool import DecodeLimits, DecoderPool
 from vqmon.media.images.resampling import YuvPlanes
 from vqmon.media.images.signals.meter import SignalMeter
 
@@ -38,6 +40,9 @@ NATIVE = View(kind="stretch", width=WIDTH, height=HEIGHT)
 TILES = View(kind="tiles", width=512, height=288, short_side=512, columns=4, rows=3)
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 CORES = len(os.sched_getaffinity(0))
+
+# a machine that is busy with something else is slow, and not wrong
+BUSY = DecodeLimits(deadline_seconds=120, wait_seconds=600)
 
 CODECS = {
     "h264": ("-c:v", "libx264", "-preset", "medium", "-crf", "21", "-g", str(GOP), "-sc_threshold", "0"),
@@ -145,18 +150,80 @@ def run_script(python: str, code: str, paths: Sequence[Path]) -> Cost | None:
         return None
 
 
-async def run_pool(paths: Sequence[Path], *, sampling: Sampling, views: Sequence[View], **options: Any) -> Cost:
-    """Decode with one worker per core; the start of the workers is not measured, and results are discarded."""
+async def run_pool(
+    paths: Sequence[Path],
+    *,
+    sampling: Sampling,
+    views: Sequence[View],
+    service: "Service | None" = None,
+    **options: Any,
+) -> Cost:
+    """Decode with one worker per core; the start of the workers is not measured, and results are discarded.
+
+    The workers are those of a service behind a socket, or children.
+    """
     contents = [path.read_bytes() for path in paths]
-    async with DecoderPool(CORES) as pool:
+    async with DecoderPool(CORES, limits=BUSY, socket_path=service and service.socket) as pool:
 
         async def decode(content: bytes) -> None:
             await pool.decode(content, views=views, sampling=sampling, **options)
 
         await asyncio.gather(*(decode(content) for content in contents[:CORES]))
-        started, before = time.perf_counter(), total_cpu_seconds(pool.idle_pids)
+        pids = descendants(service.pid) if service else pool.idle_pids
+        started, before = time.perf_counter(), total_cpu_seconds(pids)
         await asyncio.gather(*(decode(content) for content in contents))
-        return Cost(time.perf_counter() - started, total_cpu_seconds(pool.idle_pids) - before)
+        return Cost(time.perf_counter() - started, total_cpu_seconds(pids) - before)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A socket behind which decoders are started, and the process that starts them."""
+
+    socket: Path
+    pid: int
+
+
+@contextmanager
+def socket_service(folder: Path) -> Iterator[Service | None]:
+    """What `vqmon-decoder.socket` does, by systemd's own activator; None where it is not installed."""
+    activator = shutil.which("systemd-socket-activate")
+    if activator is None:
+        yield None
+        return
+    path = folder / "decoder.socket"
+    program = [sys.executable, "-s", "-m", "vqmon.media.decode.sandbox.activated"]
+    command = [activator, "--accept", "--inetd", "--listen", str(path), *program]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not path.exists():
+            time.sleep(0.02)
+        try:
+            yield Service(path, process.pid)
+        finally:
+            process.terminate()
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    children = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(each for child in children for each in descendants(child))]
+
+
+def compare_socket(codec: str, paths: Sequence[Path], folder: Path, *, rounds: int = 5) -> None:
+    """Print the speed of decoders behind a socket relative to children, in turns: the median and the ends."""
+    with socket_service(folder) as service:
+        if service is None:
+            print("\ndecoders behind a socket: systemd-socket-activate is not installed")
+            return
+        wall, cpu = [], []
+        for _ in range(rounds):
+            child, behind = (
+                asyncio.run(run_pool(paths, sampling="exact", views=[TILES], thumbnail_width=320, service=each))
+                for each in (None, service)
+            )
+            wall.append(child.wall_seconds / behind.wall_seconds)
+            cpu.append(child.cpu_seconds / behind.cpu_seconds)
+    ratios = (f"{np.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in (wall, cpu))
+    print("\ndecoders behind a socket (decode.socket), {}: {} x by wall clock, {} x by CPU".format(codec, *ratios))
 
 
 def run_libav_decoder(paths: Sequence[Path], *, wanted: Callable[[Any], bool]) -> Cost:
@@ -282,6 +349,7 @@ def main() -> None:
         print(f"\nlive capacity with all signals, the built-in scorer's view and thumbnails, {CORES} cores:")
         for codec, paths in work.items():
             print_live_capacity(codec, paths)
+        compare_socket("h264", work["h264"], Path(folder))
         print_signal_cost()
         asyncio.run(run_soak_test([path for paths in files.values() for path in paths], arguments.soak))
 

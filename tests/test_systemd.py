@@ -23,6 +23,23 @@ def test_the_exposure_of_each_unit_stays_low(unit: Path) -> None:
     assert run.returncode == 0, run.stdout[-500:] + run.stderr
 
 
+def test_systemd_understands_sockets_and_timers(tmp_path: Path) -> None:
+    """With the services that they start, all at once; no unknown key or value."""
+    need("systemd", present=shutil.which("systemd-analyze") is not None, remedy="install systemd")
+    shutil.copytree(UNITS[0].parent, tmp_path / "units")
+    files = sorted(path for suffix in ("socket", "timer") for path in (tmp_path / "units").glob(f"*.{suffix}"))
+    assert len(files) >= 2
+    # an instance, where there is a template
+    names = [str(file).replace("@.", "@example.") for file in files]
+    for file, name in zip(files, names, strict=True):
+        if not Path(name).exists():
+            file.rename(name)
+    command = ["systemd-analyze", "verify", "--man=no", *names]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert [line for line in run.stderr.splitlines() if "/opt/vqmon/bin/" not in line] == []
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_systemd_understands_each_unit_and_its_limits(unit: Path) -> None:
     """No unknown key or value; files, memory and tasks are limited."""
