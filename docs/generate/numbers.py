@@ -10,8 +10,7 @@ from docs.generate.source_comments import field_comments
 from vqmon.core.alerts.reactions.input_switching import DecisionRecord, InputDecision
 from vqmon.core.frames import AudioFacts
 from vqmon.core.types import AUDIO_MEASUREMENTS, SIGNALS, Alert
-from vqmon.media.measures.registry import MEASURES
-from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.telemetry.metrics import METRICS, Meters
 from vqmon.transport.export.tables import COLUMNS
 from vqmon.transport.history.backends.views import VIEW_COLUMNS
@@ -124,21 +123,19 @@ def signals_page() -> str:
         (f"`{name}`", unit or "1", sentence(comments[name]).replace("None", "null"))
         for name, unit in AUDIO_MEASUREMENTS.items()
     ]
-    references = [
-        (
-            f"`{name}`",
-            measure.unit or "1",
-            _range(measure.low, measure.high),
-            _better(measure),
-            sentence(measure.description),
-        )
-        for name, measure in REFERENCE_MEASURES.items()
-    ]
-    alone = [
-        (f"`{name}`", measure.needs, sentence(measure.description))
-        for name, measure in MEASURES.items()
-        if measure.needs != "reference"
-    ]
+    references, alone = (
+        [
+            (
+                f"`{name}`",
+                measure.unit or "1",
+                _range(measure.low, measure.high),
+                _better(measure),
+                sentence(measure.description),
+            )
+            for name, measure in measures.items()
+        ]
+        for measures in (REFERENCE_MEASURES, ALONE_MEASURES)
+    )
     return page(
         "Signals and measures",
         _SIGNALS,
@@ -150,11 +147,11 @@ def signals_page() -> str:
         table(("measurement", "unit", "meaning"), sound),
         "## Reference measures",
         "For segments that have a reference; `scoring.references` lists which are computed. `cambi`, `niqe` "
-        "and `il_niqe` are of the segment's picture alone.",
+        "and `il_niqe` are of the segment's picture alone, on the canvas of the comparison.",
         table(("measure", "unit", "range", "better", "meaning"), references),
-        "## Other picture measures",
-        "Of the library `vqmon.media.measures`, and of `vqmon ladder` and `vqmon evaluate`.",
-        table(("measure", "needs", "meaning"), alone),
+        "## Measures without a reference",
+        "For every segment; `scoring.measures` lists which are computed.",
+        table(("measure", "unit", "range", "better", "meaning"), alone),
         source="vqmon/core/frames.py and vqmon/media",
     )
 

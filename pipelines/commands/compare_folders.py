@@ -11,6 +11,7 @@ from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, op
 from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.experiments.results import ArmResult, Comparison
+from vqmon.core.scores import reference_subject
 from vqmon.core.types import Outcome, QualityEvent, Rendition, Segment
 from vqmon.errors import SettingsError
 from vqmon.flow import iterate, map_in_order
@@ -26,6 +27,18 @@ _MIN_CONTENTS = 6
 """With fewer, not even a sign-flip test of contents that all agree reaches p = 0.05."""
 
 _MAX_LISTED = 5
+
+
+_LARGEST_LOSS_MARGINS = 8
+"""Of a measure, in margins, as of scorers: 10 of 1.25 points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureCriterion:
+    """The measure of `scoring.measures` that decides, and the largest loss, in its unit, that does not matter."""
+
+    measure: str
+    margin: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +103,13 @@ async def compare_folders(
     settings: Settings,
     folders: FolderPairs,
     *,
+    criterion: MeasureCriterion | None = None,
     on_outcome: Callable[[], None] = lambda: None,
     located_frames: int = 0,
 ) -> tuple[Comparison, FramesOfPairs]:
     """Score both folders and compare them: each source is a cluster of one pair; also gives the pairs' worst moments.
 
-    For `located_frames` see `Observer`.
+    The first two scorers decide, or the `criterion`. For `located_frames` see `Observer`.
     """
     starts_at = utc_now()
     files = {as_url(str(path)): path for _, *paths in folders.pairs for path in paths}
@@ -104,7 +118,7 @@ async def compare_folders(
         for name, *paths in folders.pairs
         for arm, path in zip(("a", "b"), paths, strict=True)
     ]
-    analysis = ExperimentAnalysis(_experiment(settings, folders))
+    analysis = ExperimentAnalysis(_experiment(settings, folders, criterion))
     policy = fetch_policy(settings, named=[str(folders.control), str(folders.treatment)])
 
     frames = _FramesOfFiles()
@@ -177,10 +191,10 @@ def _with_few_contents(answer: ArmResult, contents: int) -> ArmResult:
     return replace(answer, verdict=verdict)
 
 
-def _experiment(settings: Settings, folders: FolderPairs) -> Experiment:
+def _experiment(settings: Settings, folders: FolderPairs, criterion: MeasureCriterion | None) -> Experiment:
     first, second = folders.control.resolve(), folders.treatment.resolve()
     names = (first.name, second.name) if first.name != second.name else (str(folders.control), str(folders.treatment))
-    return Experiment(
+    experiment = Experiment(
         name=f"{names[1]} against {names[0]}",
         arms=(Arm(name=names[0], rendition="a"), Arm(name=names[1], rendition="b")),
         control=names[0],
@@ -188,4 +202,12 @@ def _experiment(settings: Settings, folders: FolderPairs) -> Experiment:
         planned_clusters=len(folders.pairs),
         segments_per_cluster=1,
         tolerance_seconds=0.0,
+    )
+    if criterion is None:
+        return experiment
+    return replace(
+        experiment,
+        scorers=(reference_subject(criterion.measure),),
+        margin=criterion.margin,
+        largest_loss=min(100.0, _LARGEST_LOSS_MARGINS * criterion.margin),
     )

@@ -179,9 +179,11 @@ def _sound(event: QualityEvent) -> list[str]:
 
 
 def _references(event: QualityEvent) -> list[str]:
-    if event.unscored_reference:
-        return [f"reference unscored: {event.unscored_reference}: {event.unscored_reference_detail}"]
-    return [f"{score.measure} {score.value:.4g}{f' {score.unit}' if score.unit else ''}" for score in event.references]
+    unscored = f"reference unscored: {event.unscored_reference}: {event.unscored_reference_detail}"
+    values = [
+        f"{score.measure} {score.value:.4g}{f' {score.unit}' if score.unit else ''}" for score in event.references
+    ]
+    return [unscored, *values] if event.unscored_reference else values
 
 
 def _notable(event: QualityEvent) -> list[str]:

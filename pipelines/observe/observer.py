@@ -255,7 +255,7 @@ class Observer:
             shadow_scores=tuple(scored.shadow_scores),
             disagreement=score_disagreement(scored.scores),
             promotion=scored.promotion,
-            references=comparison.scores if comparison else (),
+            references=(*(comparison.scores if comparison else ()), *decoded.measures),
             reference_pairing=comparison.pairing if comparison else None,
             unscored_reference=comparison.unscored if comparison else "",
             unscored_reference_detail=comparison.detail if comparison else "",

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 from urllib.parse import unquote, urlsplit
 
+from pydantic import ValidationError
+
 import vqmon
 from pipelines.observe.observer import FindReference, FindSound, FindSubtitles, Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
@@ -131,7 +133,13 @@ def _partial_observer(
     """Observes segments that are being made, where that is asked for; pictures are sampled part by part."""
     if not settings.source.partial_verdicts:
         return None
-    only_pictures = {"thumbnail_width": 0, "with_heat_maps": False, "with_audio": False, "sampling": "exact"}
+    only_pictures = {
+        "thumbnail_width": 0,
+        "with_heat_maps": False,
+        "with_audio": False,
+        "sampling": "exact",
+        "measures": (),
+    }
     options = {**_decode_options(settings), **only_pictures}
 
     async def decode(media: bytes, views: tuple[View, ...], fps: float) -> DecodedSegment:
@@ -171,6 +179,7 @@ def _decode_options(settings: Settings) -> Mapping[str, Any]:
         "thumbnail_width": decode.thumbnail_width,
         "with_heat_maps": decode.heat_maps,
         "with_audio": settings.audio.enabled,
+        "measures": settings.scoring.measures,
     }
 
 
@@ -543,6 +552,7 @@ def settings_for_score(
     settings: Settings,
     *,
     scorers: Sequence[str] = (),
+    measures: Sequence[str] = (),
     sampling: str | None = None,
     max_bytes: int | None = None,
     deadline_seconds: float | None = None,
@@ -550,11 +560,16 @@ def settings_for_score(
     """The settings with what a person chose on the command line.
 
     The default deadline of decoding becomes that of whole clips, and that of scoring a day: a person waits for the
-    scorers, however long the slowest one takes.
+    scorers, however long the slowest one takes. Raises SettingsError for measures that need a reference or are unknown.
     """
     if deadline_seconds is None and settings.decode.deadline_seconds == DecodeSettings().deadline_seconds:
         deadline_seconds = _SCORE_DEADLINE_SECONDS
     scoring = settings.scoring.model_copy(update={"scorers": tuple(scorers)} if scorers else {})
+    if measures:
+        try:
+            scoring = ScoringSettings.model_validate({**dict(scoring), "measures": tuple(measures)})
+        except ValidationError as error:
+            raise SettingsError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
     if scoring.deadline_seconds == ScoringSettings().deadline_seconds:
         scoring = scoring.model_copy(update={"deadline_seconds": _SCORER_DEADLINE_SECONDS})
     chosen = {"sampling": sampling, "deadline_seconds": deadline_seconds}

@@ -54,6 +54,14 @@ def test_the_file_holds_the_defaults() -> None:
             '[scoring]\nreferences = ["psnr", "vmaf", "cambi"]\n',
             "toml: scoring.references: for vmaf, cambi set scoring.ffmpeg, the path",
         ),
+        (
+            '[scoring]\nmeasures = ["psnr"]\n',
+            "toml: scoring.measures: psnr: not among those without a reference, niqe, ",
+        ),
+        (
+            '[scoring]\nmeasures = ["niqe"]\nreferences = ["psnr", "niqe"]\n',
+            "references: niqe is in scoring.measures too: name it in one of them",
+        ),
         ("[web.auth]\nuser_header = 'X-User'\n", "web.trusted_proxies: name the address of the proxy"),
         ("[web.auth]\nvoters = ['*']\n", "user_header: set it too"),
         (

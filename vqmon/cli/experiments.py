@@ -14,6 +14,7 @@ from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 
 if TYPE_CHECKING:
+    from pipelines.commands.compare_folders import MeasureCriterion
     from vqmon.web.pages.report import FramesOfPairs
 
 _LOCATED_FRAMES = 1
@@ -69,6 +70,12 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     "--scorer", "scorers", multiple=True, help="For two folders: scorer to use; one or two; default: as settings say."
 )
 @click.option(
+    "--measure", help="For two folders: a measure that needs no reference, such as niqe, instead of a scorer."
+)
+@click.option(
+    "--margin", type=click.FloatRange(1e-6, 100), help="With --measure: the largest loss that does not matter."
+)
+@click.option(
     "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
 )
 @click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
@@ -80,6 +87,8 @@ def compare(
     name: str,
     other: Path | None,
     scorers: tuple[str, ...],
+    measure: str | None,
+    margin: float | None,
     file: Path | None,
     history: str | None,
     as_json: bool,  # noqa: FBT001 - click gives flags so
@@ -93,15 +102,23 @@ def compare(
     For an experiment it reads the history once. You may run this at any time and as often as you like: the intervals
     are valid at every look. Votes of the blind review count too.
     """
+    from pipelines.commands.compare_folders import MeasureCriterion
     from pipelines.console.experiments import comparison_lines
     from pipelines.experiments.compare import comparison_json
 
-    _check_options(name, other, scorers=scorers, file=file, history=history)
+    options = {"--scorer": scorers, "--measure": measure, "--margin": margin}
+    chosen = [option for option, value in options.items() if value]
+    _check_options(name, other, chosen=chosen, file=file, history=history)
     settings = open_settings(config)
     if other is not None:
         located_frames = _LOCATED_FRAMES if html else 0
         comparison, frames = _compare_folders(
-            settings, Path(name), other, scorers=scorers, located_frames=located_frames
+            settings,
+            Path(name),
+            other,
+            scorers=scorers,
+            criterion=MeasureCriterion(measure=measure, margin=margin) if measure and margin else None,
+            located_frames=located_frames,
         )
     else:
         comparison, frames = _compare(settings, name, file=file, history=history)
@@ -188,13 +205,19 @@ def plan(
 
 
 def _check_options(
-    name: str, other: Path | None, *, scorers: Sequence[str], file: Path | None, history: str | None
+    name: str, other: Path | None, *, chosen: Sequence[str], file: Path | None, history: str | None
 ) -> None:
     """Raises UsageError for an option that the other kind of comparison has, and for one folder or file alone."""
     if other is not None and (file is not None or history is not None):
         raise click.UsageError("--file and --history are for an experiment; a comparison of two folders has neither")
-    if other is None and scorers:
-        raise click.UsageError("--scorer is for two folders; an experiment names its scorers in the experiments file")
+    if other is None and chosen:
+        raise click.UsageError(f"{chosen[0]} is for two folders; an experiment says so in the experiments file")
+    if ("--measure" in chosen) != ("--margin" in chosen):
+        raise click.UsageError(
+            "--measure and --margin go together: state the largest loss, in its unit, that does not matter"
+        )
+    if "--measure" in chosen and "--scorer" in chosen:
+        raise click.UsageError("--scorer and --measure exclude each other: one of them decides the comparison")
     if other is not None or file is not None:
         return
     if name.endswith("/") or Path(name).is_dir():
@@ -226,7 +249,13 @@ def _compare(
 
 
 def _compare_folders(
-    settings: Settings, control: Path, treatment: Path, *, scorers: Sequence[str], located_frames: int
+    settings: Settings,
+    control: Path,
+    treatment: Path,
+    *,
+    scorers: Sequence[str],
+    criterion: "MeasureCriterion | None",
+    located_frames: int,
 ) -> "tuple[Comparison, FramesOfPairs]":
     from pipelines.commands.compare_folders import compare_folders, pair_folders
     from pipelines.service.wiring import settings_for_score
@@ -234,13 +263,19 @@ def _compare_folders(
     folders = pair_folders(control, treatment)
     if remark := folders.remark():
         err.print(remark, style="yellow", markup=False, soft_wrap=True)
-    settings = settings_for_score(settings, scorers=scorers)
+    settings = settings_for_score(settings, scorers=scorers, measures=(criterion.measure,) if criterion else ())
     with Progress(
         TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
     ) as bar:
         task = bar.add_task("", total=2 * len(folders.pairs))
         return asyncio.run(
-            compare_folders(settings, folders, on_outcome=lambda: bar.advance(task), located_frames=located_frames)
+            compare_folders(
+                settings,
+                folders,
+                criterion=criterion,
+                on_outcome=lambda: bar.advance(task),
+                located_frames=located_frames,
+            )
         )
 
 

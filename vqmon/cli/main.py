@@ -190,6 +190,12 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
 @click.option("--max-bytes", type=click.IntRange(1, 2**40), help="Largest file to fetch; default: fetch.max_bytes.")
 @click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds allowed to decode one file; default: 600.")
 @click.option("--reference", default="", help="Media to compare with by the measures of scoring.references.")
+@click.option(
+    "--measure",
+    "measures",
+    multiple=True,
+    help="Measure that needs no reference, such as niqe or cambi; may be repeated; default: scoring.measures.",
+)
 @prompt_option
 @click.option("--csv", "csv_file", type=OutputFile(), help="Also write a row per segment and scorer to a CSV.")
 @click.option("--html", type=OutputFile(), help="Also write a report with pictures to one HTML file.")
@@ -219,6 +225,7 @@ def score(
     max_bytes: int | None,
     deadline: float | None,
     reference: str,
+    measures: tuple[str, ...],
     prompt: str,
     csv_file: Path | None,
     html: Path | None,
@@ -234,13 +241,18 @@ def score(
     it is a gate for CI: it exits with 1 when a score is too low, and names each on standard error. It exits with 3 when
     something could not be scored by each scorer, or could not be compared with its reference.
     """
-    from pipelines.commands.score_gate import gate_failures, is_incomplete, read_golden
+    from pipelines.commands.score_gate import gate_failures, read_golden
     from pipelines.service.wiring import settings_for_score
     from vqmon.transport.wire import cloudevents
 
     golden = read_golden(against) if against is not None else []
     settings = settings_for_score(
-        open_settings(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
+        open_settings(ctx.obj),
+        scorers=scorers,
+        measures=measures,
+        sampling=sampling,
+        max_bytes=max_bytes,
+        deadline_seconds=deadline,
     )
     observations = _score_with_progress(
         settings, addresses, prompt=prompt, reference=reference, located_frames=_LOCATED_FRAMES if html else 0
@@ -255,12 +267,7 @@ def score(
         out.print(outcomes_table(outcomes))
     _write_scores(settings, observations, csv_file=csv_file, html=html, history=history)
     failures = gate_failures(outcomes, minimum=minimum, golden=golden, tolerance=tolerance)
-    for failure in failures:
-        err.print(failure, style="red", markup=False, soft_wrap=True)
-    if any(is_incomplete(outcome) for outcome in outcomes):
-        ctx.exit(EXIT_UNSCORED)
-    if failures:
-        ctx.exit(EXIT_FAILED)
+    _exit_with(ctx, outcomes, failures)
 
 
 @main.command()
@@ -364,6 +371,18 @@ def _score_with_progress(
                 on_observation=lambda _: bar.advance(task),
             )
         )
+
+
+def _exit_with(ctx: click.Context, outcomes: "Sequence[Outcome]", failures: Sequence[str]) -> None:
+    """Print why a build must not pass, and end with the exit code of `vqmon score`."""
+    from pipelines.commands.score_gate import is_incomplete
+
+    for failure in failures:
+        err.print(failure, style="red", markup=False, soft_wrap=True)
+    if any(is_incomplete(outcome) for outcome in outcomes):
+        ctx.exit(EXIT_UNSCORED)
+    if failures:
+        ctx.exit(EXIT_FAILED)
 
 
 def _write_scores(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from vqmon.core.scores import ReferenceComparison
+    from vqmon.core.scores import ReferenceComparison, ReferenceScore
 
 _WINDOW_STRIDE_PX = 32
 """Distance between neighbouring windows (LIQE)."""
@@ -479,6 +479,8 @@ class DecodedSegment:
     prompt: str = ""
     # None where the segment has no reference
     reference: "ReferenceComparison | None" = None
+    # of the segment alone, as requested; those without a value are left out
+    measures: "tuple[ReferenceScore, ...]" = ()
     # one per sampled frame; empty when not requested
     detail: tuple[DetailGrid, ...] = ()
     # None when it is not requested, or was not measured

@@ -208,30 +208,37 @@ UNSCORED_REFERENCE: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceScore:
-    """One reference measure of one segment, on the measure's own scale."""
+    """One measure of one segment, compared with its reference or alone, on the measure's own scale."""
 
     # its name, e.g. "ssim"
     measure: str
-    # mean over the paired frames
+    # mean over the frames that have one
     value: float
     # one per sampled frame; None for a frame that has no partner in the reference or no value
     frame_values: tuple[float | None, ...]
     # "dB", or "" for a measure without a unit
     unit: str
-    higher_is_better: bool
+    # None of a measure that describes the content, such as `si`: where better and worse are asked, less of it is worse
+    higher_is_better: bool | None
     # means of the parts that make up the value, such as "y", "u", "v" or "scale_0"
     components: Mapping[str, float] = field(default_factory=dict, hash=False)
+    # whether it comes from a comparison with the reference; False for a measure of the segment alone
+    is_compared: bool = True
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is."""
+        return -1 if self.higher_is_better is False else 1
 
     @property
     def level(self) -> float:
         """The value with the sign that makes higher better, for control charts."""
-        return self.value if self.higher_is_better else -self.value
+        return self.sign * self.value
 
     @property
     def damages(self) -> tuple[float, ...]:
         """One number per sampled frame, higher where the frame is worse; frames without a partner are the best."""
-        sign = -1 if self.higher_is_better else 1
-        values = [None if value is None else sign * value for value in self.frame_values]
+        values = [None if value is None else -self.sign * value for value in self.frame_values]
         best = min(value for value in values if value is not None)
         return tuple(best if value is None else value for value in values)
 
@@ -239,7 +246,7 @@ class ReferenceScore:
     def worst(self) -> float:
         """The worst frame value."""
         values = [value for value in self.frame_values if value is not None]
-        return min(values) if self.higher_is_better else max(values)
+        return min(values) if self.sign > 0 else max(values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -310,10 +310,10 @@ class QualityEvent:
     disagreement: float | None = None
     # None where no heavy scorers are configured
     promotion: Promotion | None = None
-    # of segments that have a reference
+    # of segments that have a reference, then measures of the segment alone
     references: tuple[ReferenceScore, ...] = ()
     reference_pairing: ReferencePairing | None = None
-    # a key of UNSCORED_REFERENCE: why a segment that has a reference has no `references`; the scores are not affected
+    # a key of UNSCORED_REFERENCE: why a segment that has a reference is not compared with it; the scores stay
     unscored_reference: str = ""
     unscored_reference_detail: str = ""
     # where in the sampled frames quality is lost, by measure; a measure that finds no loss has none
@@ -330,7 +330,8 @@ class QualityEvent:
     scorer_failures: tuple[ScorerFailure, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.unscored_reference and (self.unscored_reference not in UNSCORED_REFERENCE or self.references):
+        is_compared = any(score.is_compared for score in self.references)
+        if self.unscored_reference and (self.unscored_reference not in UNSCORED_REFERENCE or is_compared):
             raise ValueError(f"unscored_reference is unknown, or there are references: {self.unscored_reference!r}")
         for heat_map in self.heat_maps:
             if len(heat_map.frames) != len(self.times_seconds):

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from vqmon.core.experiments.definition import Arm, Experiment, Guardrail, ShareChange
 from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.errors import SettingsError
-from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.settings.problems import describe_problem, parse_each
 
 _EXPERIMENT = TypeAdapter(Experiment)
@@ -68,7 +68,7 @@ def _check_reference_margin(document: Mapping[str, Any], location: str) -> None:
     """Refuse a misspelt reference measure, and one without a margin: the default is points of 0..100."""
     measures = [name for name in document.get("scorers", ()) if str(name).startswith(REFERENCE_PREFIX)]
     for name in measures:
-        options = [REFERENCE_PREFIX + measure for measure in REFERENCE_MEASURES]
+        options = [REFERENCE_PREFIX + measure for measure in {**REFERENCE_MEASURES, **ALONE_MEASURES}]
         # learned measures have names of their own
         if name not in options and difflib.get_close_matches(name, options, n=1, cutoff=0.9):
             raise SettingsError(f"{location}: scorers: {_nearest(name, options)}")

@@ -21,7 +21,7 @@ from vqmon.core.alerts.rules import CONDITIONS, AlertRule, Match
 from vqmon.core.scores import reference_subject
 from vqmon.core.types import SIGNALS, Severity
 from vqmon.errors import SettingsError
-from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.settings.problems import parse_each
 
 
@@ -82,7 +82,7 @@ def parse_rules(
     tables = document.get("rules", {})
     if not isinstance(tables, dict):
         raise SettingsError(f"{origin}: rules: must be tables like [rules.low-score], got {tables!r}")
-    measures = (*REFERENCE_MEASURES, *(name.partition("@")[0] for name in learned_measures))
+    measures = (*{**REFERENCE_MEASURES, **ALONE_MEASURES}, *(name.partition("@")[0] for name in learned_measures))
 
     def parse(name: str, table: object) -> tuple[AlertRule, bool]:
         where = f"{origin}: rule {name!r}"

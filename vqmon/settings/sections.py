@@ -27,7 +27,7 @@ from vqmon.media.fetch.address_form import check_address_form
 from vqmon.media.reference.canvas import Kernel
 from vqmon.media.reference.comparison import ReferenceRequest
 from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES
-from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.transport.history.backends.location import POSTGRES_SCHEMES, HistoryLocation, parse_location
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -298,6 +298,7 @@ class ScoringSettings(Section):
     located_frames: int = Field(default=0, ge=0, le=20)
     heavy_seconds_per_hour: PositiveFloat = 360.0
     heavy_deadline_seconds: PositiveFloat = 20.0
+    measures: tuple[str, ...] = ()
     references: tuple[str, ...] = ("psnr", "ssim", "xpsnr", "gmsd")
     reference_canvas: str = Field(default="1920x1080", pattern=_CANVAS)
     reference_kernel: Kernel = "bicubic"
@@ -331,6 +332,13 @@ class ScoringSettings(Section):
             kernel=self.reference_kernel,
         )
 
+    @field_validator("measures")
+    @classmethod
+    def _need_no_reference(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in names if name not in ALONE_MEASURES]:
+            raise ValueError(f"{', '.join(unknown)}: not among those without a reference, {', '.join(ALONE_MEASURES)}")
+        return tuple(dict.fromkeys(names))
+
     @model_validator(mode="after")
     def _has_measures(self) -> "ScoringSettings":
         files = [path.stem for folder in self.folders if folder.is_dir() for path in folder.glob("*@*.json")]
@@ -340,6 +348,8 @@ class ScoringSettings(Section):
                 f"references: no reference measure is named {', '.join(unknown)}; {', '.join(REFERENCE_MEASURES)} are, "
                 "and learned ones whose bundles are in scoring.folders"
             )
+        if both := [name for name in self.measures if name in self.references]:
+            raise ValueError(f"references: {', '.join(both)} is in scoring.measures too: name it in one of them")
         # raises for an invalid canvas
         self.reference_request()
         if self.libvmaf_references and not self.ffmpeg:

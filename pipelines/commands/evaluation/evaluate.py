@@ -15,6 +15,7 @@ from pipelines.service.wiring import utc_now
 from vqmon.core.evaluation.evaluation import RatedItems, evaluate
 from vqmon.core.evaluation.results import Evaluation
 from vqmon.errors import SettingsError
+from vqmon.media.reference.measures.offered import ALONE_MEASURES
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.web.pages.evaluation import EvaluationReport, pictured_outliers, render_evaluation
@@ -87,6 +88,8 @@ def _why_incomplete(result: FileResult, names: Sequence[str]) -> str:
     failures = [f"{name}: {result.scorer_failures[name]}" for name in missing if name in result.scorer_failures]
     if failures:
         return "; ".join(failures)
+    if alone := [name for name in missing if name in ALONE_MEASURES]:
+        return f"no {', '.join(alone)}: the picture is too small for it, or has hardly any texture"
     is_scorer = all("@" in name or ":" in name for name in missing)
     return f"no score by {', '.join(missing)}" if is_scorer else result.unscored_reference
 

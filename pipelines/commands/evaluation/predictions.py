@@ -28,7 +28,7 @@ from vqmon.core.types import SIGNALS, QualityEvent, Reference, Rendition, Score,
 from vqmon.errors import SegmentError, SettingsError
 from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import ScoringSettings
 
@@ -85,10 +85,12 @@ class Predictors:
     signals: Sequence[str]
     # names of reference measures, of learned ones perhaps with a version
     measures: Sequence[str]
+    # names of measures of the file alone
+    alone: Sequence[str] = ()
 
 
 def split_predictors(names: Sequence[str]) -> Predictors:
-    """Tell scorers from `signal:NAME` and from reference measures, which may be written `reference:NAME`.
+    """Tell scorers from `signal:NAME` and from measures, which may be written `reference:NAME`.
 
     Learned measures must be. Raises SettingsError for an unknown signal.
     """
@@ -98,10 +100,16 @@ def split_predictors(names: Sequence[str]) -> Predictors:
         if signal.removeprefix(_SIGNAL_PREFIX) not in SIGNALS:
             known = ", ".join(_SIGNAL_PREFIX + name for name in SIGNALS)
             raise SettingsError(f"unknown signal {signal!r}; known: {known}")
-    measures = [name for name in names if name.startswith(REFERENCE_PREFIX) or name in REFERENCE_MEASURES]
+    known_measures = {*REFERENCE_MEASURES, *ALONE_MEASURES}
+    measures = [name for name in names if name.startswith(REFERENCE_PREFIX) or name in known_measures]
     scorers = [name for name in names if name not in signals and name not in measures]
     plain = list(dict.fromkeys(name.removeprefix(REFERENCE_PREFIX) for name in measures))
-    return Predictors(scorers=scorers, signals=signals, measures=plain)
+    return Predictors(
+        scorers=scorers,
+        signals=signals,
+        measures=[name for name in plain if name not in ALONE_MEASURES],
+        alone=[name for name in plain if name in ALONE_MEASURES],
+    )
 
 
 def settings_for_evaluation(settings: Settings, predictors: Predictors) -> Settings:
@@ -110,7 +118,8 @@ def settings_for_evaluation(settings: Settings, predictors: Predictors) -> Setti
     Without a scorer among them the default scorer runs, because a segment needs one.
     """
     settings = settings_for_score(settings, scorers=predictors.scorers or ScoringSettings().scorers)
-    changes = {"heavy": (), "shadows": (), "references": tuple(predictors.measures)}
+    chosen = {"references": tuple(predictors.measures), "measures": tuple(predictors.alone)}
+    changes = {"heavy": (), "shadows": (), **chosen}
     scoring = settings.scoring.model_copy(update=changes)
     decode = settings.decode.model_copy(update={"heat_maps": False})
     return settings.model_copy(update={"scoring": scoring, "decode": decode})
@@ -141,7 +150,8 @@ async def predict(
     ):
         names = [scorer.id for scorer in observer.judged] if predictors.scorers else []
         with _open_cache(cache, _conditions(settings, observer)) as stored:
-            results: list[FileResult | None] = [stored.find(item, names, measures) for item in rated]
+            wanted = [*measures, *predictors.alone]
+            results: list[FileResult | None] = [stored.find(item, names, wanted) for item in rated]
             for result in results:
                 if result is not None:
                     on_result(result)
@@ -158,7 +168,7 @@ async def predict(
 
             await map_in_order(iterate(todo), observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return Predictions(
-        names=[*names, *predictors.signals, *measures], results=[result for result in results if result is not None]
+        names=[*names, *predictors.signals, *wanted], results=[result for result in results if result is not None]
     )
 
 
@@ -223,7 +233,8 @@ def _event_result(event: QualityEvent) -> FileResult:
 def _why_unscored(event: QualityEvent) -> str:
     if event.unscored_reference:
         return f"{event.unscored_reference}: {event.unscored_reference_detail}"
-    return "" if event.references else "no reference: the data name none for it"
+    is_compared = any(score.is_compared for score in event.references)
+    return "" if is_compared else "no reference: the data name none for it"
 
 
 def _conditions(settings: Settings, observer: Observer) -> str:

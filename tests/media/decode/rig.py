@@ -41,11 +41,23 @@ def read_proc_file(pid: int, name: str) -> str:
 
 
 def decode_in_process(
-    media: bytes, view: View, *, fps: float = 1.0, density: int = 1, sampling: Sampling = "exact"
+    media: bytes,
+    view: View,
+    *,
+    fps: float = 1.0,
+    density: int = 1,
+    sampling: Sampling = "exact",
+    measures: tuple[str, ...] = (),
 ) -> DecodedSegment:
     """Decode in this process, with the answer encoded and parsed as between two processes."""
     request = DecodeRequest(
-        views=(view,), signals=(), fps=fps, density=density, sampling=sampling, limits=DecodeLimits()
+        views=(view,),
+        signals=(),
+        fps=fps,
+        density=density,
+        sampling=sampling,
+        measures=measures,
+        limits=DecodeLimits(),
     )
     shared_memory = np.empty(200_000_000, np.uint8)
     collector, facts = decode_segment(media, request, shared_memory, FrameResampler(av.filter.Graph))

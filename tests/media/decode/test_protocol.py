@@ -1,6 +1,7 @@
 """Messages between the daemon and a decoder process, and answers of a hostile worker."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,25 @@ def test_an_answer_that_does_not_fit_the_request_is_refused(changes: dict[str, A
     """Whatever a hostile worker sends, the daemon gets a documented error."""
     with pytest.raises((ValueError, KeyError, TypeError, OverflowError)):
         parse_answer(answer(**changes), b"abcde", MEMORY, REQUEST)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        {},
+        {"si": {"values": [1.0, 2.0], "components": {}}, "ti": {"values": [1.0, 2.0], "components": {}}},
+        {"si": {"values": [1.0], "components": {}}},
+        {"si": {"values": [1.0, -1.0], "components": {}}},
+        {"si": {"values": [1.0, float("inf")], "components": {}}},
+        {"si": [1.0, 2.0]},
+    ],
+    ids=str,
+)
+def test_measures_that_do_not_fit_the_request_are_refused(content: object) -> None:
+    request = replace(REQUEST, measures=("si",))
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        parse_answer(answer(measures=content), b"abcde", MEMORY, request)
 
 
 def test_views_beyond_the_shared_memory_are_refused() -> None:

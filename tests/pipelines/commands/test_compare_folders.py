@@ -108,6 +108,29 @@ def test_the_brighter_folder_wins_with_the_verdict_of_an_experiment(tmp_path: Pa
     assert ">Begins<" not in report
 
 
+def test_a_measure_without_a_reference_decides_with_its_own_margin(tmp_path: Path) -> None:
+    """Six noisy sources, smoothed in b: less detail by SI, and that is worse."""
+    (tmp_path / "bundles").mkdir()
+    for arm, filters in (("a", "null"), ("b", "gblur=sigma=2")):
+        (tmp_path / arm).mkdir()
+        for number in range(6):
+            source = f"mandelbrot=size=128x96:rate=5:start_scale={2 + number / 4},trim=duration=0.4,{filters}"
+            (tmp_path / arm / f"source-{number}.ts").write_bytes(clip(*x264(), source=source))
+    run = CliRunner().invoke(main, ["compare", "a", "b", "--measure", "si", "--margin", "1", "--json"])
+    assert run.exit_code == 0, run.output
+    (answer,) = json.loads(run.stdout)["answers"]
+    assert (answer["arm"], answer["verdict"]["kind"]) == ("b", "worse")
+    (effect,) = answer["effects"]
+    assert (effect["scorer"], effect["clusters"], effect["final"]["mean"] < -1) == ("reference:si", 6, True)
+    for options, message in (
+        (["--measure", "si"], "--measure and --margin go together"),
+        (["--measure", "si", "--margin", "1", "--scorer", "lite"], "exclude each other"),
+        (["--measure", "psnr", "--margin", "1"], "psnr: not among those without a reference"),
+    ):
+        wrong = CliRunner().invoke(main, ["compare", "a", "b", *options])
+        assert (wrong.exit_code, message in wrong.stderr) == (2, True)
+
+
 def test_an_undecided_verdict_on_few_sources_says_that_they_are_too_few(tmp_path: Path) -> None:
     """Three sources that become brighter, darker, and neither."""
     (tmp_path / "bundles").mkdir()

@@ -1,8 +1,10 @@
 """`vqmon score`: file names, folders, addresses and prompts."""
 
+import csv
 import json
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,6 +207,36 @@ def test_measures_of_the_segment_alone_are_asked_for_like_reference_measures(tmp
         assert min(blurred[index]["value"], source[index]["value"]) > 0
         assert abs(blurred[index]["value"] - source[index]["value"]) > 0.5
         assert len(blurred[index]["frame_values"]) == 2
+
+
+def test_measures_without_a_reference_are_in_every_output(tmp_path: Path) -> None:
+    """Also beside a reference that cannot be paired: table, JSON, CSV, report, and the views of the history."""
+    (tmp_path / "film.ts").write_bytes(clip(*x264(), size="256x224", seconds=1))
+    (tmp_path / "other.ts").write_bytes(clip(*x264(), size="224x256", seconds=1))
+    chosen = ("--measure", "si", "--measure", "cambi")
+    run = vqmon("score", "film.ts", *chosen, "--csv", "a.csv", "--html", "a.html", "--history", "h.db")
+    assert run.exit_code == 0, run.output
+    (event,) = (json.loads(line)["data"] for line in vqmon("score", "--json", "film.ts", *chosen).stdout.splitlines())
+    si, cambi = event["references"]
+    assert (si["measure"], si["higher_is_better"], si["is_compared"]) == ("si", None, False)
+    assert (cambi["measure"], cambi["higher_is_better"], event["reference_pairing"]) == ("cambi", False, None)
+    assert f"si {si['value']:.4g}, cambi {cambi['value']:.4g}" in " ".join(run.stdout.split())
+    with (tmp_path / "a.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert json.loads(row["references"]) == {"si": si["value"], "cambi": cambi["value"]}
+    assert float(row["reference_cambi"]) == cambi["value"]
+    assert f"si {si['value']:.4g}" in (tmp_path / "a.html").read_text()
+    with sqlite3.connect(tmp_path / "h.db") as connection:
+        rows = connection.execute("SELECT measure, value FROM v_references").fetchall()
+    assert dict(rows) == {"si": si["value"], "cambi": cambi["value"]}
+
+    unpaired = vqmon("score", "--json", "film.ts", "--measure", "si", "--reference", "other.ts")
+    assert unpaired.exit_code == 3, unpaired.output
+    event = json.loads(unpaired.stdout.splitlines()[0])["data"]
+    assert event["unscored_reference"] == "misaligned"
+    assert [(score["measure"], score["value"]) for score in event["references"]] == [("si", si["value"])]
+    wrong = vqmon("score", "film.ts", "--measure", "psnr")
+    assert (wrong.exit_code, "psnr: not among those without a reference, niqe, " in wrong.stderr) == (2, True)
 
 
 def test_a_scorer_that_always_fails_costs_the_other_nothing(tmp_path: Path) -> None:

@@ -78,8 +78,16 @@ async def test_segment_shows_reference_measures_or_why_there_are_none(
         assert part in page, part
 
     event = seed.next_event("weather", "720p", 61.0)
-    history.write(replace(event, unscored_reference="misaligned", unscored_reference_detail="another film"))
-    assert "another film" in await text(client, f"/segments/{event.id}")
+    niqe, si = (
+        ReferenceScore(measure=name, value=4.25, frame_values=(4.0, None, 4.5, 4.25), unit="", higher_is_better=better,
+                       is_compared=False)
+        for name, better in (("niqe", False), ("si", None))
+    )  # fmt: skip
+    unscored = {"unscored_reference": "misaligned", "unscored_reference_detail": "another film"}
+    history.write(replace(event, references=(niqe, si), **unscored))
+    page = await text(client, f"/segments/{event.id}")
+    for part in ("another film", "Measures of the segment alone", "4.25; worst frame 4.5", "4.25; lowest frame 4"):
+        assert part in page, part
 
 
 async def test_segment_shows_the_subtitles(client: httpx.AsyncClient, history: StoredHistory) -> None:

@@ -17,6 +17,7 @@ from vqmon.media.images.signals.detail import measure_detail
 from vqmon.media.images.signals.meter import SignalMeter, compute_fingerprint
 from vqmon.media.images.tone_mapping import TONE_MAPPING
 from vqmon.media.images.views import ViewRenderer
+from vqmon.media.reference.measures.alone import AloneMeter, SampledFrame
 from vqmon.media.reference.sides import SampleListener, read_orientation
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class FrameCollector:
         self._resampler = resampler
         self._encode_jpeg = encode_jpeg
         self._meter = meter
+        self._alone_meter = AloneMeter(request.measures, resampler)
         self.stats = stats
         # None: each frame's own display matrix tells
         self._orientation = orientation
@@ -99,6 +101,9 @@ class FrameCollector:
             self._check_memory()
             self._write_views(renderer, frame_index=selected.index)
             self._measure_signals(frame, colour, timestamp, orientation)
+            self._alone_meter.add_frame(
+                SampledFrame(selected.frame, selected.following, frame, colour, orientation, size)
+            )
             if self._request.thumbnail_width:
                 self.thumbnails.append(self._encode_jpeg(self._render_thumbnail(frame, colour, orientation, size)))
             self._times.append(round(selected.time_seconds, 6))
@@ -160,8 +165,13 @@ class FrameCollector:
             "ok": True,
             "times": self._times,
             "signals": {name: _filled([values[name] for values in self._signals]) for name in names},
+            "measures": self._alone_meter.answer(),
             "thumbnails": [len(thumbnail) for thumbnail in self.thumbnails],
-            "media": {**self._picture_facts, **stream_facts, "notes": self.stats.notes},
+            "media": {
+                **self._picture_facts,
+                **stream_facts,
+                "notes": [*self.stats.notes, *self._alone_meter.notes()],
+            },
             "edges": [self._edges[0], self._edges[-1]],
         }
 

@@ -142,18 +142,26 @@ def select_exact(
     density: int = 1,
     clips: Sequence[ClipSampling] = (),
     alignment: ClipSampling | None = None,
+    with_following: bool = False,
     with_bursts: bool = False,
 ) -> Iterator[SelectedFrame]:
     """The frames sampled at `fps` and those of their clips, in presentation order.
 
     With a `density` above 1 the additional frames of that density instead (`core.frames.additional_indices`).
-    `with_bursts` also decodes short bursts, whose frames only the decoder's tap gets. `alignment` is a clip that is
-    decoded too when fewer than 24 pictures would be decoded without it.
+    `with_bursts` also decodes short bursts, whose frames only the decoder's tap gets; `with_following` the frame after
+    each sampled one. `alignment` is a clip that is decoded too when fewer than 24 pictures would be decoded without it.
     """
     order = _decodable_order(decoder, pictures)
     sampled = sample_positions(pictures, order, fps=fps, density=density)
     plan = _plan_decoding(
-        decoder, pictures, sampled=sampled, order=order, clips=clips, alignment=alignment, with_bursts=with_bursts
+        decoder,
+        pictures,
+        sampled=sampled,
+        order=order,
+        clips=clips,
+        alignment=alignment,
+        with_following=with_following,
+        with_bursts=with_bursts,
     )
     yield from _decode_planned(decoder, pictures, stats, plan, order=order)
 
@@ -166,6 +174,7 @@ def select_keyframes(
     fps: float,
     clips: Sequence[ClipSampling] = (),
     alignment: ClipSampling | None = None,
+    with_following: bool = False,
 ) -> Iterator[SelectedFrame]:
     """For each sample time the first key picture at or after it, and the frames of their clips, as `select_exact`."""
     order = _decodable_order(decoder, pictures)
@@ -180,7 +189,15 @@ def select_keyframes(
         if time >= sample_time - _HALF_MICROSECOND:
             sampled.append(position)
             sample_time = first_time + (int((time - first_time) * fps + 1e-6) + 1) / fps
-    plan = _plan_decoding(decoder, pictures, sampled=sampled, order=order, clips=clips, alignment=alignment)
+    plan = _plan_decoding(
+        decoder,
+        pictures,
+        sampled=sampled,
+        order=order,
+        clips=clips,
+        alignment=alignment,
+        with_following=with_following,
+    )
     yield from _decode_planned(decoder, pictures, stats, plan, order=order)
 
 
@@ -304,12 +321,15 @@ def _plan_decoding(
     order: Sequence[int],
     clips: Sequence[ClipSampling],
     alignment: ClipSampling | None,
+    with_following: bool,
     with_bursts: bool = False,
 ) -> _DecodingPlan:
     """Plan the decoding of samples, clips, bursts and alignment; tells the decoder's tap which frames it gets."""
     indices = {position: index for index, position in enumerate(order)}
     wanted = {*sampled, *_clip_positions(pictures, sampled, order, clips)}
     needed = _with_neighbours(decoder, wanted, order, indices)
+    if with_following:
+        needed |= {order[index + 1] for index in map(indices.__getitem__, sampled) if index + 1 < len(order)}
     if decoder.frame_tap is not None:
         without_clips = _with_neighbours(decoder, set(sampled), order, indices)
         if with_bursts:

@@ -128,6 +128,7 @@ class DecoderPool:
         signals: Collection[str] = tuple(SIGNALS),
         with_heat_maps: bool = False,
         with_audio: bool = False,
+        measures: Sequence[str] = (),
         reference: ReferenceMedia | None = None,
         sound_media: bytes = b"",
     ) -> DecodedSegment:
@@ -137,7 +138,8 @@ class DecoderPool:
         times as many are decoded. `thumbnail_width` is in pixels, 0 for no thumbnails;
         `with_heat_maps` adds what heat maps are computed from, and the map against the reference, `with_audio` what is
         measured of the sound: of that in `sound_media` where it is not in the segment. Raises DecodeError for the
-        segment; a reference or sound that fails is said in the result.
+        segment. `measures` are those of the segment alone. A reference, sound or measure that fails is said in the
+        result.
         """
         if not self._is_open:
             raise RuntimeError("the decoder pool is not open")
@@ -155,6 +157,7 @@ class DecoderPool:
             signals=tuple(signals),
             with_heat_maps=with_heat_maps,
             with_audio=with_audio,
+            measures=tuple(measures),
             sound_bytes=len(sound_media),
             # derived from the bytes, so that fragments are cut alike at every replay and on every worker
             seed=zlib.crc32(media) if any(view.kind == "fragments" for view in views) else 0,
@@ -162,9 +165,23 @@ class DecoderPool:
         )
         await self._acquire_worker_slot()
         try:
-            return await self._decode_all(media, request, reference, sound_media=sound_media)
+            return await self._decode_measured(media, request, reference, sound_media=sound_media)
         finally:
             self._free_workers.release()
+
+    async def _decode_measured(
+        self, media: bytes, request: DecodeRequest, reference: ReferenceMedia | None, *, sound_media: bytes
+    ) -> DecodedSegment:
+        """Decode all that is asked for; when that fails, decode without measures, so that they lose no score."""
+        try:
+            return await self._decode_all(media, request, reference, sound_media=sound_media)
+        except DecodeError as error:
+            if not request.measures or error.reason not in _COSTLY_REASONS:
+                raise
+            note = f"no {', '.join(request.measures)}: {error}"
+        without = replace(request, measures=())
+        decoded = await self._decode_all(media, without, reference, sound_media=sound_media)
+        return replace(decoded, media=replace(decoded.media, notes=(*decoded.media.notes, note)))
 
     async def _decode_all(
         self, media: bytes, request: DecodeRequest, reference: ReferenceMedia | None, *, sound_media: bytes
@@ -236,8 +253,8 @@ class DecoderPool:
 
         Raises DecodeError, and UnaskedAnswerError where it answers another request.
         """
-        # each side has the whole deadline
-        deadline_seconds = self.limits.deadline_seconds * (2 if reference_media else 1)
+        # each side has the whole deadline, and so have the measures of the segment alone
+        deadline_seconds = self.limits.deadline_seconds * (1 + bool(reference_media) + bool(request.measures))
         try:
             async with asyncio.timeout(deadline_seconds):
                 return await worker.request_decode(

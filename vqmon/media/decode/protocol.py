@@ -23,9 +23,10 @@ from vqmon.core.frames import DETAIL_GRID_BYTES, DetailGrid, SpliceCue
 from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, TileGrid, View
 from vqmon.errors import DecodeError
 from vqmon.media.reference.alignment import ALIGNMENT_CLIP
-from vqmon.media.reference.answer import parse_comparison, parse_libvmaf_pictures
+from vqmon.media.reference.answer import parse_alone, parse_comparison, parse_libvmaf_pictures
 from vqmon.media.reference.comparison import ReferenceRequest
 from vqmon.media.reference.libvmaf.pictures import StoredPictures
+from vqmon.media.reference.measures.offered import ALONE_MEASURES
 from vqmon.media.sound.answer import parse_sound
 
 HEADER = struct.Struct("!4sQIQ")
@@ -163,6 +164,8 @@ class DecodeRequest:
     signals: tuple[str, ...] = tuple(SIGNALS)
     # whether to measure what heat maps are computed from
     with_heat_maps: bool = False
+    # of ALONE_MEASURES
+    measures: tuple[str, ...] = ()
     # whether to measure the sound
     with_audio: bool = False
     # seeds the positions of fragments; those of sample k are drawn with seed + k
@@ -181,10 +184,10 @@ class DecodeRequest:
             raise ValueError(f"out of range: fps {self.fps}, thumbnail_width {self.thumbnail_width}")
         if not 1 <= self.density <= 64 or (self.density > 1 and self.sampling == "keyframes"):
             raise ValueError(f"density {self.density} with sampling {self.sampling!r}")
-        if unknown := set(self.signals) - set(SIGNALS):
-            raise ValueError(f"unknown signals: {sorted(unknown)}")
-        if len(set(self.views)) != len(self.views):
-            raise ValueError("the same view is requested twice")
+        if unknown := {*self.signals, *self.measures} - {*SIGNALS, *ALONE_MEASURES}:
+            raise ValueError(f"unknown signals or measures: {sorted(unknown)}")
+        if any(len(set(wanted)) != len(wanted) for wanted in (self.views, self.measures)):
+            raise ValueError("the same view or measure is requested twice")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be within 0..2**32-1, got {self.seed}")
         if (self.reference is None) != (self.reference_bytes == 0) or self.reference_bytes < 0:
@@ -220,6 +223,11 @@ class DecodeRequest:
         return tuple(dict.fromkeys(view.clip for view in self.views if view.clip is not None))
 
     @property
+    def with_following(self) -> bool:
+        """Whether the frame after each sampled one is decoded too."""
+        return any(ALONE_MEASURES[name].needs == "previous" for name in self.measures)
+
+    @property
     def alignment_clip(self) -> ClipSampling | None:
         """The frames after each sample by which a segment is aligned with its reference, where others are too few."""
         return ALIGNMENT_CLIP if self.reference else None
@@ -232,11 +240,11 @@ class DecodeRequest:
     def from_dict(cls, values: Mapping[str, Any]) -> "DecodeRequest":
         """The inverse of `to_dict`; raises ValueError, KeyError or TypeError for anything else."""
         views = tuple(_view_from_dict(view) for view in values["views"])
-        names = {key: tuple(values["limits"][key]) for key in ("containers", "codecs")}
-        limits = DecodeLimits(**{**values["limits"], **names})
+        allowed = {key: tuple(values["limits"][key]) for key in ("containers", "codecs")}
+        limits = DecodeLimits(**{**values["limits"], **allowed})
         reference = None if values["reference"] is None else ReferenceRequest.from_dict(values["reference"])
-        parsed = {"views": views, "signals": tuple(values["signals"]), "limits": limits, "reference": reference}
-        return cls(**{**values, **parsed})
+        names = {key: tuple(values[key]) for key in ("signals", "measures")}
+        return cls(**{**values, **names, "views": views, "limits": limits, "reference": reference})
 
 
 def _view_from_dict(values: Mapping[str, Any]) -> View:
@@ -306,6 +314,9 @@ def parse_answer(
         else parse_comparison(
             answer.get("reference"), request.reference, sample_count=len(times), memory=shared_memory
         ),
+        measures=parse_alone(answer.get("measures"), request.measures, sample_count=len(times))
+        if request.measures
+        else (),
         detail=_unpack_detail(memoryview(raw)[picture_bytes:]),
         **(parse_sound(answer.get("sound")) if request.with_audio else {}),
     )

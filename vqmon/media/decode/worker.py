@@ -351,6 +351,7 @@ def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: Dec
             density=request.density,
             clips=request.clips,
             alignment=request.alignment_clip,
+            with_following=request.with_following,
             with_bursts=bool({"freeze", *TEMPORAL_SIGNALS} & set(request.signals)),
         )
     return select_keyframes(
@@ -360,6 +361,7 @@ def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: Dec
         fps=request.fps,
         clips=request.clips,
         alignment=request.alignment_clip,
+        with_following=request.with_following,
     )
 
 

@@ -133,6 +133,14 @@ def luma_plane(frame: av.VideoFrame) -> NDArray[np.uint8]:
     return (deep >> (bits - 8)).astype(np.uint8)
 
 
+def luma_codes(frame: av.VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """(height, width) of the first plane as it is coded, uint16 for pictures deeper than 8 bits; no copy."""
+    plane = frame.planes[0]
+    if frame.format.components[0].bits <= 8:
+        return plane_pixels(plane)
+    return plane_rows(plane).view(np.uint16)[:, : plane.width]
+
+
 def count_dark_ends(is_lit: NDArray[np.bool_]) -> tuple[int, int]:
     """How many lines are dark before the first lit one and after the last; (all, 0) when none is lit."""
     lit = np.flatnonzero(is_lit)

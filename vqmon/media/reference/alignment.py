@@ -248,12 +248,20 @@ def pair_frames(
     times: NDArray[np.float64], reference_times: NDArray[np.float64], offset: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the frames that have a partner at this offset, and of their partners: the nearest in time."""
-    wanted = times + offset
+    nearest, is_paired = _nearest_frames(times, reference_times, np.array([offset]))
+    rows = np.flatnonzero(is_paired[0])
+    return rows, nearest[0, rows]
+
+
+def _nearest_frames(
+    times: _Offsets, reference_times: _Offsets, offsets: _Offsets
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(offsets, frames): the frame of the reference that is nearest in time, and whether it is near enough to pair."""
+    wanted = times + offsets[:, None]
     after = np.searchsorted(reference_times, wanted).clip(1, len(reference_times) - 1)
     nearest = after - (wanted - reference_times[after - 1] <= reference_times[after] - wanted)
     tolerance = 0.6 * _period(reference_times)
-    rows = np.flatnonzero(np.abs(reference_times[nearest] - wanted) <= tolerance + 1e-6)
-    return rows, nearest[rows]
+    return nearest, np.abs(reference_times[nearest] - wanted) <= tolerance + 1e-6
 
 
 def _area_weights(size: int, cells: int, before: float, after: float) -> _Floats:
@@ -302,10 +310,12 @@ def _pair_all(
     costs, key_distances = np.full(len(offsets), np.inf), np.full((len(keys), len(offsets)), np.inf)
     row_of_key = np.full(len(times), -1)
     row_of_key[list(keys)] = np.arange(len(keys))
-    for index, offset in enumerate(offsets):
-        rows, columns = pair_frames(times, reference_times, offset)
+    nearest, is_paired = _nearest_frames(times, reference_times, offsets)
+    for index in range(len(offsets)):
+        rows = np.flatnonzero(is_paired[index])
         if not _has_enough(times, rows):
             continue
+        columns = nearest[index, rows]
         paired = distances[rows, columns]
         costs[index] = paired.mean() + _OVERLAP_COST * (1 - len(rows) / len(times))
         is_key = row_of_key[rows] >= 0

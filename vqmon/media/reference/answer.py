@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from vqmon.media.images.pillow_resize import shrink_to_short_side
 from vqmon.media.reference.canvas import Canvas
 from vqmon.media.reference.comparison import PairedValues, ReferenceRequest
 from vqmon.media.reference.libvmaf.pictures import StoredPictures, parse_layout
-from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 
 _MAX_TEXT_CHARACTERS = 200
 _MAX_COMPONENTS = 16
@@ -37,6 +37,19 @@ _MAX_VALUE = 1e9
 _MAX_PICTURE_BYTES = 200_000_000
 _MIN_PICTURE_SIDE, _MAX_PICTURE_SIDE = 16, 8192
 _NO_MEMORY = np.empty(0, np.uint8)
+
+
+class _MeasureFacts(Protocol):
+    """What is stated of every measure."""
+
+    @property
+    def unit(self) -> str: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def higher_is_better(self) -> bool | None: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -207,7 +220,10 @@ def parse_comparison(
     pictures = _parse_pictures(answer["pictures"], request, samples, memory)
     if not request.measures and not pictures:
         return ReferenceComparison(unscored="failed", detail="there is no memory for pictures of this size")
-    parsed = [_parse_measure(name, _expect(measures[name], dict), samples, sample_count) for name in request.measures]
+    parsed = [
+        _parse_measure(name, REFERENCE_MEASURES[name], measures[name], samples, sample_count)
+        for name in request.measures
+    ]
     scores = tuple(score for score in parsed if score is not None)
     if not scores and not pictures:
         return ReferenceComparison(
@@ -238,11 +254,24 @@ def _parse_heat_map(frames: object, samples: list[int], sample_count: int) -> tu
     return (HeatMap(measure="ssim", frames=tuple(by_sample.get(index, "") for index in range(sample_count))),)
 
 
+def parse_alone(content: object, names: Sequence[str], *, sample_count: int) -> tuple[ReferenceScore, ...]:
+    """Check and read the values of measures that need no reference, as `parse_comparison`; those without are left out.
+
+    Raises ValueError, KeyError or TypeError.
+    """
+    measures = _expect(content, dict)
+    if set(measures) != set(names):
+        raise ValueError("these are not the requested measures")
+    samples = list(range(sample_count))
+    parsed = [_parse_measure(name, ALONE_MEASURES[name], measures[name], samples, sample_count) for name in names]
+    return tuple(replace(score, is_compared=False) for score in parsed if score is not None)
+
+
 def _parse_measure(
-    name: str, answer: Mapping[str, Any], samples: list[int], sample_count: int
+    name: str, facts: _MeasureFacts, content: object, samples: list[int], sample_count: int
 ) -> ReferenceScore | None:
     """None when the measure has a value for no frame."""
-    facts = REFERENCE_MEASURES[name]
+    answer = _expect(content, dict)
     low = -_MAX_VALUE if facts.low is None else facts.low - 1e-6
     high = _MAX_VALUE if facts.high is None else facts.high + 1e-6
     values = [None if value is None else _number(value, low, high) for value in _expect(answer["values"], list)]
@@ -258,8 +287,7 @@ def _parse_measure(
         value=round(sum(measured) / len(measured), 6),
         frame_values=tuple(by_sample.get(index) for index in range(sample_count)),
         unit=facts.unit,
-        # of every measure of REFERENCE_MEASURES it is stated
-        higher_is_better=bool(facts.higher_is_better),
+        higher_is_better=facts.higher_is_better,
         components={_text(part): _number(value, -_MAX_VALUE, _MAX_VALUE) for part, value in components.items()},
     )
 

@@ -35,10 +35,10 @@ from vqmon.media.reference.alignment import (
     pair_frames,
 )
 from vqmon.media.reference.canvas import Canvas, CanvasConverter, Kernel, SideFrame, choose_canvas
-from vqmon.media.reference.filters import FILTER_MEASURES, MAX_DECIBELS, MAX_FILTER_CONTEXT, FilterMeter
 from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES, FrameContext, libvmaf_context
 from vqmon.media.reference.libvmaf.pictures import PictureLayout, PictureStore
-from vqmon.media.reference.offered import PICTURE_MEASURES, REFERENCE_MEASURES
+from vqmon.media.reference.measures.filters import FILTER_MEASURES, MAX_DECIBELS, MAX_FILTER_CONTEXT, FilterMeter
+from vqmon.media.reference.measures.offered import PICTURE_MEASURES, REFERENCE_MEASURES
 from vqmon.media.reference.registration import (
     NO_BORDERS,
     REGISTRATION_SIZE,

@@ -22,8 +22,8 @@ from vqmon.media.reference.comparison import (
     SegmentSide,
     TooSmallError,
 )
-from vqmon.media.reference.filters import FilterMeter
 from vqmon.media.reference.libvmaf.pictures import PictureStore
+from vqmon.media.reference.measures.filters import FilterMeter
 
 if TYPE_CHECKING:
     import av

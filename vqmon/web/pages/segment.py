@@ -20,6 +20,7 @@ from vqmon.core.types import (
     Outcome,
     Provenance,
     QualityEvent,
+    ReferenceScore,
     Score,
     ScorerFailure,
     Segment,
@@ -175,6 +176,8 @@ def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, _Facts]]:
             yield "Scorers in detail", facts
         if facts := _reference_facts(outcome):
             yield "Against the reference", facts
+        if facts := [_measure_fact(score) for score in outcome.references if not score.is_compared]:
+            yield "Measures of the segment alone", facts
         yield "Provenance", _provenance_facts(outcome.provenance)
 
 
@@ -294,13 +297,7 @@ def _reference_facts(event: QualityEvent) -> _Facts:
     if event.unscored_reference:
         meaning = UNSCORED_REFERENCE[event.unscored_reference]
         return [("Not compared", meaning), ("Reason", event.unscored_reference_detail)]
-    facts = [
-        (
-            reference.measure,
-            f"{reference.value:.4g} {reference.unit}; worst frame {reference.worst:.4g}".replace(" ;", ";"),
-        )
-        for reference in event.references
-    ]
+    facts = [_measure_fact(score) for score in event.references if score.is_compared]
     if (pairing := event.reference_pairing) is not None:
         offset = f"offset {pairing.offset_seconds:+.3f} s, confidence {pairing.confidence:.2f}"
         facts.append(("Pairing", f"{plural(pairing.paired_frames, 'frame')}, {offset}"))
@@ -310,6 +307,11 @@ def _reference_facts(event: QualityEvent) -> _Facts:
     if event.segment.reference is not None:
         facts.append(("Reference", event.segment.reference.url.split("?")[0]))
     return facts
+
+
+def _measure_fact(score: ReferenceScore) -> tuple[str, str]:
+    extreme = "lowest" if score.higher_is_better is None else "worst"
+    return score.measure, f"{score.value:.4g} {score.unit}; {extreme} frame {score.worst:.4g}".replace(" ;", ";")
 
 
 def _population_text(score: Score) -> str:

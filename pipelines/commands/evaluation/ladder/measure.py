@@ -19,6 +19,8 @@ from vqmon.flow import iterate, map_in_order
 from vqmon.media.encode.codecs import EncodeSettings
 from vqmon.media.encode.process import Excerpt, cut_excerpt, encode_excerpt
 from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES
+from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import ScoringSettings
 
@@ -63,12 +65,13 @@ def settings_for_ladder(settings: Settings, *, measures: Sequence[str] = ()) -> 
 
     Raises SettingsError for an unknown measure.
     """
-    chosen = {"references": tuple(dict.fromkeys(measures))} if measures else {}
+    chosen = _split_measures(settings, list(dict.fromkeys(measures))) if measures else {}
     try:
         # validated, as measures may be built in or installed
         scoring = ScoringSettings.model_validate({**dict(settings.scoring), "heavy": (), "shadows": (), **chosen})
     except ValidationError as error:
-        raise SettingsError(error.errors()[0]["msg"].removeprefix("Value error, references: ")) from error
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SettingsError(message.removeprefix("references: ").removeprefix("measures: ")) from error
     decode = {"fps": max(_SAMPLED_FPS, settings.decode.fps), "thumbnail_width": 0}
     return settings.model_copy(
         update={
@@ -77,6 +80,13 @@ def settings_for_ladder(settings: Settings, *, measures: Sequence[str] = ()) -> 
             "fetch": settings.fetch.model_copy(update={"max_bytes": max(settings.fetch.max_bytes, _MAX_MEDIA_BYTES)}),
         }
     )
+
+
+def _split_measures(settings: Settings, names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """Measures with a reference, of which all encodes have one; alone, those that only exist so, or need no program."""
+    offered = set(REFERENCE_MEASURES) if settings.scoring.ffmpeg else set(REFERENCE_MEASURES) - set(LIBVMAF_MEASURES)
+    alone = [name for name in names if name in ALONE_MEASURES and name not in offered]
+    return {"references": tuple(name for name in names if name not in alone), "measures": tuple(alone)}
 
 
 async def measure_ladder(
@@ -175,6 +185,7 @@ def _conditions(settings: Settings, observer: Observer) -> str:
         ],
         "display": [scoring.display_lines, scoring.display_distance_heights],
         "references": [*scoring.references, scoring.reference_canvas, scoring.reference_kernel],
+        "measures": list(scoring.measures),
         "decode": [settings.decode.sampling, settings.decode.fps, settings.decode.hdr],
         "versions": dict(observer.versions),
     }
@@ -221,11 +232,11 @@ def _usable_events(
 ) -> tuple[dict[EncodeSettings, QualityEvent], list[str]]:
     """The events that can be compared with each other, and remarks about what is left out.
 
-    An event without reference measures is left out, unless all are without.
+    An event that could not be compared with the clip is left out, unless none could.
     """
     events = {each: result.event for each, result in measured.items() if result.event is not None}
     remarks = [f"Left out: {_describe(each)} {result.problem}." for each, result in measured.items() if result.problem]
-    unpaired = [each for each, event in events.items() if not event.references]
+    unpaired = [each for each, event in events.items() if not any(score.is_compared for score in event.references)]
     if unpaired and len(unpaired) == len(events):
         reason = events[unpaired[0]].unscored_reference_detail or "none is chosen"
         remarks.append(f"There are no reference measures ({reason}): only rates and noise can be judged.")
@@ -237,12 +248,13 @@ def _usable_events(
 
 
 def _subjects(events: Sequence[QualityEvent]) -> tuple[list[Subject], list[str]]:
-    """The scorers and measures that all events have, and the names of those that only some have."""
+    """The scorers and measures of quality that all events have, and the names of those that only some have."""
     subjects = {score.scorer: Subject(name=score.scorer, is_scorer=True) for event in events for score in event.scores}
     for each in (each for event in events for each in event.references):
-        subjects[each.measure] = Subject(
-            name=each.measure, is_scorer=False, higher_is_better=each.higher_is_better, unit=each.unit
-        )
+        if each.higher_is_better is not None:
+            subjects[each.measure] = Subject(
+                name=each.measure, is_scorer=False, higher_is_better=each.higher_is_better, unit=each.unit
+            )
     in_all = set.intersection(*(set(_values(event)) for event in events))
     return (
         [subject for name, subject in subjects.items() if name in in_all],

@@ -30,6 +30,25 @@ def event(sequence: int, value: float | None, *, measure: str = "psnr") -> Quali
     return replace(plain, references=(reference,), reference_pairing=PAIRING)
 
 
+def test_measures_of_the_segment_alone_alert_without_a_reference() -> None:
+    """Beside a reference that cannot be paired; of those that are neither better nor worse, less is worse."""
+
+    def alone(sequence: int, value: float) -> QualityEvent:
+        niqe, si = (
+            ReferenceScore(measure=name, value=value, frame_values=(value,), unit="", higher_is_better=better,
+                           is_compared=False)
+            for name, better in (("niqe", False), ("si", None))
+        )  # fmt: skip
+        return replace(event(sequence, None), references=(niqe, si))
+
+    events = [alone(n, value) for n, value in enumerate([5.0, 9.0, 9.0, 5.0, 5.0])]
+    above, below = (ReferenceLimit(measure=name, worse_than=7, for_seconds=8, recover_seconds=8) for name in
+                    ("niqe", "si"))  # fmt: skip
+    assert turns(alerts_of(above, events)) == [("open", 4, 12), ("resolved", 4, 20)]
+    assert turns(alerts_of(below, events[2:])) == [("open", 12, 20)]
+    assert (events[1].references[0].worst, events[1].references[1].level) == (9.0, 9.0)
+
+
 @pytest.mark.parametrize(
     ("rule", "values", "expected"),
     [

@@ -125,6 +125,26 @@ def test_reference_measures_are_evaluated_like_scorers(tmp_path: Path) -> None:
     assert set(again[0]["predictions"]) == {"gmsd"}
 
 
+def test_measures_without_a_reference_need_none_in_the_data(tmp_path: Path) -> None:
+    """Banding of flat slopes by their number of levels, beside a measure of detail; a small picture has no value."""
+    (tmp_path / "bundles").mkdir()
+    lines, expected = ["path,score"], []
+    for level in range(2, 14):
+        slope = np.tile(np.arange(240) // 8 * level // 4 + 90, (216, 1)).astype(np.uint8)
+        picture = slope[..., None].repeat(3, axis=2)
+        (tmp_path / f"{level}.png").write_bytes(png(picture))
+        lines.append(f"{level}.png,{100 - level}")
+        expected.append(-MEASURES["cambi"].compute(None, Picture(picture)))
+    (tmp_path / "small.png").write_bytes(png(colour_picture()))
+    (tmp_path / "scores.csv").write_text("\n".join([*lines, "small.png,50"]) + "\n")
+
+    document = json.loads(_evaluate("cambi", "reference:si", "--data", "scores.csv", "--draws", "100", "--json").stdout)
+    assert [each["scorer"] for each in document["evaluation"]["scorers"]] == ["cambi", "si"]
+    assert [item["predictions"]["cambi"] for item in document["items"]] == pytest.approx(expected, abs=0.05)
+    (small,) = document["unscored"]
+    assert (Path(small["path"]).name, small["reason"].split(":")[0]) == ("small.png", "no cambi")
+
+
 def test_a_scorer_that_loses_correlation_fails_the_gate(data: Path) -> None:
     """Against the first scorer named, by more than is allowed; a scorer never fails against a worse one."""
     write_bundle(

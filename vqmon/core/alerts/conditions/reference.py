@@ -28,10 +28,11 @@ class ReferenceLimitState(SpanState):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceLimit(SpanCondition[ReferenceLimitState]):
-    """A reference measure stays worse than a fixed value: below it, or above it where lower is better.
+    """A measure stays worse than a fixed value: below it, or above it where lower is better.
 
     Values are on the measure's own scale. `recover_at` is the hysteresis. Segments without values, because they have no
-    reference or cannot be paired with it, neither open nor resolve an alert.
+    reference or cannot be paired with it, neither open nor resolve an alert. Measures of the segment alone, such as
+    `niqe`, need no reference.
     """
 
     kind: ClassVar[str] = "reference"
@@ -66,7 +67,7 @@ class ReferenceLimit(SpanCondition[ReferenceLimitState]):
         if reference is None:
             return state, ()
         value = reference.value if self.statistic == "value" else reference.worst
-        sign = 1 if reference.higher_is_better else -1
+        sign = reference.sign
         recover_at = self.worse_than if self.recover_at is None else self.recover_at
         if sign * value < sign * self.worse_than:
             return state, (whole_segment(timed, "bad", value, threshold=self.worse_than),)

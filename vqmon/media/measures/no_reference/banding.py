@@ -1,11 +1,11 @@
 """CAMBI: banding of a picture alone, with the constants and the order of steps of libvmaf's version.
 
-Tandon, Afonso, Sole, Krasula, "CAMBI: contrast-aware multiscale banding index", PCS 2021. Luma (BT.709, limited
-range, 10 bits) is smoothed over 2 x 2 pixels, against dithering. What is flat but for steps (7 x 7 pixels, nearly all
-equal to their neighbours to the right and below) is measured at five scales: in a window around each pixel, how many
-pixels have its value and how many one that is 1 to 4 steps away, as long as such a step is visible on a BT.1886
-display. The mean of the upper 60 % of each scale, weighted 16 to 1, is the value: 0 without banding, about 5 where it
-annoys, at most 24.
+Tandon, Afonso, Sole, Krasula, "CAMBI: contrast-aware multiscale banding index", PCS 2021. Luma (BT.709, limited range,
+10 bits) of 8-bit pictures is smoothed over 2 x 2 pixels, against dithering. What is flat but for steps (7 x 7 pixels,
+nearly all equal to their neighbours to the right and below) is measured at five scales: in a window around each pixel,
+how many pixels have its value and how many one that is 1 to 4 steps away, as long as such a step is visible on a
+BT.1886 display. The mean of the upper 60 % of each scale, weighted 16 to 1, is the value: 0 without banding, about 5
+where it annoys, at most 24.
 """
 
 import math
@@ -28,12 +28,14 @@ _WINDOW_4K = 65
 _LOWEST, _HIGHEST = 64, 940
 _BT709 = np.array([0.2126, 0.7152, 0.0722], np.float32) * np.float32(219 / 255)
 
-_Levels = NDArray[np.int32]
+Levels = NDArray[np.int32]
+"""(height, width): luma in limited range, 64..940, and 10 bits."""
+
 _Mask = NDArray[np.bool_]
 
 
-def _banding(picture: Picture) -> float:
-    levels = _without_dither(_limited_luma(picture))
+def banding(levels: Levels) -> float:
+    """CAMBI of luma; that of an 8-bit picture goes through `without_dither` first."""
     height, width = levels.shape
     mask = _flat_mask(levels)
     window = (_WINDOW_4K * (width + height) // 375 >> 4) | 1
@@ -46,13 +48,13 @@ def _banding(picture: Picture) -> float:
     return float(total / window**2)
 
 
-def _limited_luma(picture: Picture) -> _Levels:
+def _limited_luma(picture: Picture) -> Levels:
     """(height, width), 64..940: BT.709 luma in 10 bits, rounded to 8, as an 8-bit picture is coded."""
     luma = 16 + picture.rgb.astype(np.float32) @ _BT709
     return np.floor(luma + 0.5).astype(np.int32) << 2
 
 
-def _without_dither(levels: _Levels) -> _Levels:
+def without_dither(levels: Levels) -> Levels:
     """Means over 2 x 2 pixels, rounded down; over two along the last row and column."""
     result = levels.copy()
     result[:-1, :-1] = (levels[:-1, :-1] + levels[:-1, 1:] + levels[1:, :-1] + levels[1:, 1:]) >> 2
@@ -61,7 +63,7 @@ def _without_dither(levels: _Levels) -> _Levels:
     return result
 
 
-def _flat_mask(levels: _Levels) -> _Mask:
+def _flat_mask(levels: Levels) -> _Mask:
     """Where more pixels of 7 x 7 equal their neighbours than a number that falls with the size of the picture."""
     height, width = levels.shape
     equal = np.ones(levels.shape, np.int32)
@@ -75,7 +77,7 @@ def _flat_mask(levels: _Levels) -> _Mask:
     return mask
 
 
-def _mode_filtered(levels: _Levels) -> _Levels:
+def _mode_filtered(levels: Levels) -> Levels:
     """The most frequent of three neighbours, across, then down; the lowest of three different ones."""
     across, result = levels.copy(), levels.copy()
     across[:, 1:-1] = _mode(levels[:, :-2], levels[:, 1:-1], levels[:, 2:])
@@ -83,12 +85,12 @@ def _mode_filtered(levels: _Levels) -> _Levels:
     return result
 
 
-def _mode(first: _Levels, second: _Levels, third: _Levels) -> _Levels:
+def _mode(first: Levels, second: Levels, third: Levels) -> Levels:
     lowest = np.minimum(np.minimum(first, second), third)
     return np.where((first == second) | (first == third), first, np.where(second == third, second, lowest))
 
 
-def _pooled(levels: _Levels, mask: _Mask, *, reach: int) -> float:
+def _pooled(levels: Levels, mask: _Mask, *, reach: int) -> float:
     contrasts = np.zeros(levels.size)
     filled = 0
     for row in _contrast_rows(levels, mask, reach=reach):
@@ -98,7 +100,7 @@ def _pooled(levels: _Levels, mask: _Mask, *, reach: int) -> float:
     return float(np.sort(contrasts)[-count:].mean())
 
 
-def _contrast_rows(levels: _Levels, mask: _Mask, *, reach: int) -> Iterator[NDArray[np.float64]]:
+def _contrast_rows(levels: Levels, mask: _Mask, *, reach: int) -> Iterator[NDArray[np.float64]]:
     """The contrasts of the flat pixels of each row, in windows of `reach` pixels to each side."""
     height, width = levels.shape
     visible = _visible_up_to()
@@ -117,7 +119,7 @@ def _contrast_rows(levels: _Levels, mask: _Mask, *, reach: int) -> Iterator[NDAr
 
 
 def _contrasts(
-    counts: NDArray[np.int32], values: _Levels, columns: NDArray[np.int64], *, reach: int
+    counts: NDArray[np.int32], values: Levels, columns: NDArray[np.int64], *, reach: int
 ) -> NDArray[np.float64]:
     """How much each of some pixels of a row contrasts with those that are 1 to 4 levels away."""
     used = np.zeros(len(counts), np.bool_)
@@ -166,5 +168,5 @@ CAMBI = Measure(
     needs="nothing",
     source="Tandon, Afonso, Sole and Krasula, PCS 2021",
     min_side_px=216,
-    value=lambda _, picture: _banding(picture),
+    value=lambda _, picture: banding(without_dither(_limited_luma(picture))),
 )

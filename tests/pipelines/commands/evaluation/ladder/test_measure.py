@@ -57,6 +57,21 @@ def test_a_measure_that_some_encodes_lack_is_left_out_and_said() -> None:
     assert list(result.remarks) == ["Left out, as some encodes have no value of them: vmaf."]
 
 
+def test_measures_of_an_encode_alone_are_judged_unless_they_describe_the_content() -> None:
+    """And they do not hide that an encode could not be compared with the clip."""
+    alone = [
+        ReferenceScore(
+            measure=name, value=3.0, frame_values=(3.0,), unit="", higher_is_better=better, is_compared=False
+        )
+        for name, better in (("cambi", False), ("si", None))
+    ]
+    event = replace(compared("psnr"), references=(*compared("psnr").references, *alone))
+    unpaired = replace(factories.event(), references=tuple(alone), unscored_reference="misaligned")
+    result = assemble(event, event, event, unpaired)
+    assert [(each.name, each.higher_is_better) for each in result.ladder.measures] == [("psnr", True), ("cambi", False)]
+    assert [encode.setting for encode in result.ladder.encodes] == ["CRF 20", "CRF 27", "CRF 34"]
+
+
 def test_without_any_reference_measure_scorers_remain() -> None:
     result = assemble(*[factories.event()] * 4)
     assert result.ladder.measures == []
@@ -74,5 +89,8 @@ def test_the_settings_sample_twice_per_second_and_take_chosen_measures() -> None
     assert settings.scoring.references == ("ms_ssim", "psnr")
     assert settings.decode.fps == 2.0
     assert settings_for_ladder(Settings()).scoring.references == Settings().scoring.references
+    alone = settings_for_ladder(Settings(), measures=("cambi", "niqe", "psnr")).scoring
+    # NIQE of all encodes on one canvas; without an ffmpeg program, CAMBI of the encode as it is coded
+    assert (alone.measures, alone.references) == (("cambi",), ("niqe", "psnr"))
     with pytest.raises(SettingsError, match=r"^no reference measure is named pnsr; psnr, "):
         settings_for_ladder(Settings(), measures=("pnsr",))

@@ -9,7 +9,7 @@ import av.filter
 import pytest
 
 from tests.media.clips import clip, ffmpeg, x264
-from vqmon.media.reference.filters import MAX_DECIBELS, FilterMeter
+from vqmon.media.reference.measures.filters import MAX_DECIBELS, FilterMeter
 
 GOOD = clip(*x264("-crf", "12"), size="160x96", seconds=0.6)
 POOR = clip(*x264("-crf", "40"), size="160x96", seconds=0.6)

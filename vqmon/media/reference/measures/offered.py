@@ -1,12 +1,12 @@
-"""All measures that `scoring.references` may name: those of libavfilter, in numpy, then those of libvmaf."""
+"""The measures that `scoring.references` and `scoring.measures` may name."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from vqmon.media.measures.measure import Measure
 from vqmon.media.measures.registry import MEASURES
-from vqmon.media.reference.filters import FILTER_MEASURES, FilterMeasure
 from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES, LibvmafMeasure
+from vqmon.media.reference.measures.filters import FILTER_MEASURES, FilterMeasure
 
 PICTURE_MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
@@ -24,4 +24,9 @@ PICTURE_MEASURES: Mapping[str, Measure] = MappingProxyType(
 REFERENCE_MEASURES: Mapping[str, FilterMeasure | Measure | LibvmafMeasure] = MappingProxyType(
     {**FILTER_MEASURES, **PICTURE_MEASURES, **LIBVMAF_MEASURES}
 )
-"""Name and facts of every reference measure."""
+"""Name and facts of every measure of `scoring.references`: of libavfilter, in numpy, then of libvmaf."""
+
+ALONE_MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {name: measure for name, measure in MEASURES.items() if measure.needs != "reference"}
+)
+"""Name and facts of every measure of `scoring.measures`, which need no reference."""
