@@ -87,7 +87,7 @@ class RecordTrials:
 
     async def give_back(self) -> None:
         """The process has finished what it began; a name that cannot be written within a moment stays."""
-        if self._state is not None:
+        if self._state is not None and self._state.process_id == self._process_id:
             self._state = replace(self._state, process_id="")
             await _within_a_moment(self._write_changes())
 

@@ -164,6 +164,8 @@ class PartitionWorker:
                 except _ReopenedError:
                     await self._reset()
                 except (SettingsError, RecordTooLargeError) as error:
+                    # Nothing is observed while it is stopped.
+                    await self._give_back()
                     await self._reset()
                     await self._halt(error)
         finally:

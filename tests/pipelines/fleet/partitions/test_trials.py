@@ -156,6 +156,22 @@ async def test_a_stop_a_rebalance_and_an_idle_partition_are_no_death(tmp_path: P
     assert b'"process":"","deaths":0,"tries":{}' in stored
 
 
+async def test_a_worker_that_ends_while_a_partition_is_stopped_has_not_died(tmp_path: Path) -> None:
+    """The partition was given back when it was stopped."""
+    fleet, stop = MemoryFleet(partitions=1), asyncio.Event()
+    fleet.put(0, segment(0))
+    fleet.broker.max_value_bytes[NAMES.quality] = 100
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fleet.member(fleet.context(process_id="a"), stop).run())
+        await until(lambda: bool(fleet.alerts))
+        stop.set()
+    assert b'"process":"","deaths":0' in fleet.broker.read_state(NAMES.state, 0)[TRIALS_KEY]
+    fleet.broker.max_value_bytes.clear()
+    process = Process(fleet, tmp_path)
+    assert not await process.work(1)
+    assert b'"deaths":0' in fleet.broker.read_state(NAMES.state, 0)[TRIALS_KEY]
+
+
 async def test_a_try_that_is_cancelled_is_taken_back() -> None:
     """A record that takes longer than a rebalance grants was not the end of the process."""
     writes: list[bytes | None] = []
