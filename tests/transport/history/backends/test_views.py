@@ -327,7 +327,7 @@ def test_every_panel_of_the_sql_dashboards_has_rows(asked: tuple[str, Ask], dash
     [(arm, control, difference, low, high, contents, segments)] = rows["Mean difference with its 95 % interval"]
     assert (arm, control, float(difference), low, high) == ("v2", "v1", 5.0, None, None)
     assert (int(contents), int(segments)) == (2, 10)
-    assert all(ask(filled_in(annotation["rawQuery"])) for annotation in board["annotations"]["list"])
+    assert all(ask(filled_in(annotation["target"]["rawSql"])) for annotation in board["annotations"]["list"])
 
 
 def sink_config(name: str) -> dict[str, str]:
