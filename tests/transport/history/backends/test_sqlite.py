@@ -137,3 +137,6 @@ def test_a_full_disk_is_said_with_a_remedy() -> None:
             connection.execute("CREATE TABLE a AS SELECT zeroblob(100000)")
     assert sqlite_problem(caught.value) == "database or disk is full; make room there, or name another file"
     assert sqlite_problem(sqlite3.OperationalError("database is locked")) == "database is locked"
+    failed = sqlite3.OperationalError("disk I/O error")
+    failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    assert sqlite_problem(failed) == "disk I/O error; see whether its disk is full or fails"

@@ -397,6 +397,11 @@ class _SqliteTransaction:
 
 
 def sqlite_problem(error: sqlite3.Error) -> str:
-    """What SQLite says of an error, and what to do about a full disk."""
-    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return f"{error}; make room there, or name another file" if is_full else str(error)
+    """What SQLite says of an error, and what to do where that is about the disk."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    remedies = {
+        sqlite3.SQLITE_FULL: "make room there, or name another file",
+        # also what a full disk is where the index of the log cannot grow
+        sqlite3.SQLITE_IOERR: "see whether its disk is full or fails",
+    }
+    return f"{error}; {remedies[code]}" if code in remedies else str(error)
