@@ -285,7 +285,7 @@ class ScoringSettings(Section):
     # 0, or "native" in the file, = each picture at its own size
     display_lines: int = 1080
     display_distance_heights: float = Field(default=3.0, ge=0.5, le=20)
-    standard_error_points: float = Field(default=1.0, ge=0, le=100)
+    standard_error_points: float = Field(default=0.5, ge=0, le=100)
     allow_noncommercial: bool = False
     shadows: tuple[str, ...] = ()
     heavy: tuple[str, ...] = ()

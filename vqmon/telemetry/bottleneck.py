@@ -19,7 +19,7 @@ _STAGES = {"fetch": "fetch", "fetch_reference": "fetch", "decode": "decode", "de
 _REMEDIES = {
     "fetch": "the network or the origins are slow: raise daemon.in_flight, or watch fewer renditions",
     "decode": 'add cores or raise decode.workers, set decode.sampling = "keyframes", or watch fewer renditions',
-    "score": "use a cheaper scorer, a GPU (scoring.device), or watch fewer renditions",
+    "score": "use a cheaper scorer, a GPU (scoring.device), standard_error_points = 0, or watch fewer renditions",
     "history": "the history is slow or cannot be written: see /readyz, and put it on a faster local disk",
 }
 
