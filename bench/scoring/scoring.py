@@ -22,7 +22,7 @@ from vqmon.core.types import Pixels
 from vqmon.errors import VqmonError
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, golden_frames, load_frame_spec
 from vqmon.scoring.runtime.batcher import Batcher, Engine
-from vqmon.scoring.runtime.engines import open_frame_engine
+from vqmon.scoring.runtime.devices import open_frame_engine
 from vqmon.scoring.runtime.graph import Array, Placement
 from vqmon.scoring.runtime.tensors import to_tensor
 from vqmon.scoring.scorers.registry import Scorer, ScorerOptions, builtin_folder, open_scorers, resolve_manifests

@@ -100,6 +100,8 @@ def _expand_folder(address: str) -> Sequence[str | SegmentFailure]:
         return [_listing_failure(address, FetchError("file", f"{name}: {error.strerror}"))]
     files = [str(path) for path in paths if path.is_file() and not path.name.startswith(".")]
     if files:
+        if any(path.is_dir() and not path.name.startswith(".") for path in paths):
+            log.warning("%s: its sub-folders are not searched; name them too, such as %s/*/", name, name.rstrip("/"))
         return files
     return [_listing_failure(address, FetchError("file", f"no media file in {name}; sub-folders are not searched"))]
 

@@ -1,20 +1,25 @@
 """Opens the scorers that the settings name, the first tier, the shadows and the heavy tier, and learned measures."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier
 from vqmon.core.cascade import PromotionPolicy
 from vqmon.core.types import Display
 from vqmon.errors import ScorerError
-from vqmon.scoring.runtime.graph import Placement
+from vqmon.scoring.runtime.batcher import BatchFacts
+from vqmon.scoring.runtime.devices import select_gpus
+from vqmon.scoring.runtime.graph import Device, Placement
 from vqmon.scoring.runtime.shared_graphs import SharedGraphs
 from vqmon.scoring.scorers.composites import CompositeScorer
 from vqmon.scoring.scorers.reference_measures import ReferenceMeasure, open_reference_measures
 from vqmon.scoring.scorers.registry import Scorer, ScorerOptions, builtin_folder, open_scorers
-from vqmon.settings.sections import ScoringSettings
+from vqmon.settings.scoring import ScoringSettings
+from vqmon.telemetry.gpus import GpuReader, supply_gpu_metrics
 from vqmon.telemetry.metrics import Meters
 
 
@@ -47,7 +52,7 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
         meters.record("vqmon.scorer.run.duration", seconds, tier="heavy")
 
     async with AsyncExitStack() as stack:
-        shared_graphs = await stack.enter_async_context(SharedGraphs(cache_bytes=scoring.feature_bytes))
+        shared_graphs = await stack.enter_async_context(_measured_graphs(scoring, meters))
 
         async def open_tier(names: Sequence[str], options: ScorerOptions, *, setting: str = "") -> list[Scorer]:
             context = open_scorers(names, folders, options, shared_graphs=shared_graphs)
@@ -105,7 +110,7 @@ def _check_views(scorers: Sequence[Scorer]) -> None:
 
 def _first_tier_options(scoring: ScoringSettings, meters: Meters) -> ScorerOptions:
     return ScorerOptions(
-        placement=Placement(device=scoring.device, threads=scoring.threads, memory_bytes=scoring.gpu_memory_bytes),
+        placement=replace(_placement(scoring, scoring.device), threads=scoring.threads),
         allow_noncommercial=scoring.allow_noncommercial,
         deadline_seconds=scoring.deadline_seconds,
         display=_display(scoring),
@@ -115,11 +120,10 @@ def _first_tier_options(scoring: ScoringSettings, meters: Meters) -> ScorerOptio
 
 def _heavy_options(scoring: ScoringSettings, on_run: Callable[[float], None]) -> ScorerOptions:
     return ScorerOptions(
-        placement=Placement(
-            device=scoring.heavy_device,
+        placement=replace(
+            _placement(scoring, scoring.heavy_device),
             threads=scoring.heavy_threads,
             cores_per_run=scoring.heavy_threads,
-            memory_bytes=scoring.gpu_memory_bytes,
             priority="background",
         ),
         allow_noncommercial=scoring.allow_noncommercial,
@@ -127,6 +131,29 @@ def _heavy_options(scoring: ScoringSettings, on_run: Callable[[float], None]) ->
         display=_display(scoring),
         on_run=on_run,
     )
+
+
+def _placement(scoring: ScoringSettings, device: Device) -> Placement:
+    return Placement(
+        device=device,
+        gpus=select_gpus(scoring.devices, os.environ),
+        memory_bytes=scoring.gpu_memory_bytes,
+        precision=scoring.tensorrt_precision,
+        engine_cache=scoring.engine_cache,
+        cuda_graphs=scoring.cuda_graphs,
+    )
+
+
+def _measured_graphs(scoring: ScoringSettings, meters: Meters) -> SharedGraphs:
+    """The graphs that the scorers share, with metrics of their batches and of the GPUs."""
+    if scoring.asks_for_gpu and isinstance(reader := GpuReader.open(scoring.devices, os.environ), GpuReader):
+        supply_gpu_metrics(meters, reader)
+    return SharedGraphs(cache_bytes=scoring.feature_bytes, on_batch=partial(_record_batch, meters))
+
+
+def _record_batch(meters: Meters, batch: BatchFacts) -> None:
+    meters.record("vqmon.scorer.batch.fill", batch.rows / batch.max_rows)
+    meters.record("vqmon.scorer.batch.waiting", batch.waiting_rows)
 
 
 def _display(scoring: ScoringSettings) -> Display:

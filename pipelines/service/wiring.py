@@ -42,11 +42,11 @@ from vqmon.scoring.scorers.registry import builtin_folder, runtime_versions, sco
 from vqmon.settings.experiments_file import parse_experiments
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
+from vqmon.settings.scoring import ScoringSettings
 from vqmon.settings.sections import (
     AudioSettings,
     DecodeSettings,
     NotifySettings,
-    ScoringSettings,
     SourceSettings,
     SubtitlesSettings,
     WatchedStream,
@@ -324,6 +324,7 @@ def decoder_pool(settings: Settings, *, meters: Meters | None = None, max_sample
         on_replace=None if meters is None else partial(_count_replacement, meters),
         program=FfmpegProgram(settings.scoring.ffmpeg) if settings.scoring.ffmpeg else None,
         socket_path=settings.decode.socket,
+        hardware=settings.decode.hardware,
     )
 
 

@@ -1,13 +1,17 @@
 """The GPU bench runs, small and on a CPU; and the operations it counts are those that torch counts."""
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
 
-from bench.scoring import gpu_features, gpu_owl  # noqa: E402
+from bench.scoring import gpu, gpu_features, gpu_owl  # noqa: E402
 from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
+from tests.media.clips import clip, x264  # noqa: E402
 from tests.models.export.assembly.test_writer import PICTURES, WIDTHS, joined, small  # noqa: E402
+from tests.scoring.tiny_onnx import write_bundle  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -18,6 +22,25 @@ def test_the_script_runs_small_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> N
     output = capsys.readouterr().out
     for part in ("device", "ceiling", "plain eager", "torch eager    clip", "ORT fp32       batch   2", "written"):
         assert part in output
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_devices_are_compared_with_the_cpu(device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A device that is not there is said to be refused, and fails the run, as NVDEC's absence does not."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "clip.ts").write_bytes(clip(*x264()))
+    write_bundle(tmp_path)
+    common = ["--scorer", "tiny", "--folder", str(tmp_path), "--clips", str(tmp_path / "clips"), "--seconds", "0.01"]
+    code = gpu.main([*common, "--device", device, "--without-torch"])
+    output = capsys.readouterr().out
+    assert "0.0000 of 100 apart  cpu" in output
+    assert "differs by 0 levels" in output
+    if device == "cpu":
+        assert code == 0
+    elif not torch.cuda.is_available():
+        assert code == 1
+        assert "refused: " in output
+        assert "nvdec  cuda:0 cannot be used: " in output
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

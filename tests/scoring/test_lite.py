@@ -11,7 +11,7 @@ from tests.scoring.tiny_onnx import decoded
 from vqmon.core.types import Pixels, View
 from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_frame_spec
 from vqmon.scoring.runtime.batcher import Batcher
-from vqmon.scoring.runtime.engines import open_frame_engine
+from vqmon.scoring.runtime.devices import open_frame_engine
 from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.scorers.registry import FrameScorer, ScorerOptions, builtin_folder, open_scorers
 

@@ -120,7 +120,7 @@ def tiny_engine(tiny: Tiny = PLAIN, *, device: Device = "cpu", threads: int = 1,
     model = tiny.to_bytes()
     spec = tiny_spec(model, **changes)
     verified = VerifiedModel(where="tiny@1.onnx", sha256=spec.sha256, graph_bytes=model, folder=Path())
-    return FrameEngine(spec, verified, Placement(device=device, threads=threads))
+    return FrameEngine(spec, verified, Placement(device=device, threads=threads), device=device)
 
 
 def write_bundle(folder: Path, tiny: Tiny = PLAIN, **changes: Any) -> Path:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings, load_settings, setting_keys
-from vqmon.settings.sections import ScoringSettings
+from vqmon.settings.scoring import ScoringSettings
 
 CONFIG = Path(__file__).parents[2] / "config" / "vqmon.toml"
 

@@ -234,7 +234,7 @@ def score(
     against: Path | None,
     tolerance: float,
 ) -> None:
-    """Score media files, folders of them, or HLS or DASH playlists, once.
+    """Score media files, folders of them (without their sub-folders), or HLS or DASH playlists, once.
 
     Prints one line per segment: its score 0-100 (higher is better), or why it could not be scored. With --reference, a
     file, folder or playlist, also PSNR, SSIM and other measures of what was lost against it. With --min or --against

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from vqmon.errors import SettingsError
 from vqmon.settings.inputs import InputHookSettings, InputSettings
 from vqmon.settings.problems import describe_problem
+from vqmon.settings.scoring import SCORING_PATTERN_MEANINGS, ScoringSettings
 from vqmon.settings.sections import (
     PATTERN_MEANINGS,
     AlertSettings,
@@ -30,7 +31,6 @@ from vqmon.settings.sections import (
     LogSettings,
     MetricsSettings,
     NotifySettings,
-    ScoringSettings,
     SourceSettings,
     SubtitlesSettings,
     WebhookSettings,
@@ -325,7 +325,9 @@ def _explain(error: ValidationError, origin: str, wrong: _WrongKeys) -> Iterator
         if problem["type"] == "extra_forbidden":
             yield f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}"
             continue
-        text = describe_problem(problem, constraints=_constraints_at(problem["loc"]), patterns=PATTERN_MEANINGS)
+        text = describe_problem(
+            problem, constraints=_constraints_at(problem["loc"]), patterns=PATTERN_MEANINGS | SCORING_PATTERN_MEANINGS
+        )
         if wrong.explain(key, text):
             continue
         # a check of a whole section begins with the setting that it blames

@@ -1,6 +1,6 @@
 """The sections of the settings: each a frozen table with its limits."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from datetime import time
 from ipaddress import ip_network
 from pathlib import Path
@@ -24,10 +24,6 @@ from vqmon.errors import SettingsError
 from vqmon.media.decode.protocol import CODECS, CONTAINERS
 from vqmon.media.decode.sandbox.jail import Isolation
 from vqmon.media.fetch.address_form import check_address_form
-from vqmon.media.reference.canvas import Kernel
-from vqmon.media.reference.comparison import ReferenceRequest
-from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES
-from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.transport.history.backends.location import POSTGRES_SCHEMES, HistoryLocation, parse_location
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -45,15 +41,13 @@ def _check_network(text: str) -> str:
 Network = Annotated[str, AfterValidator(_check_network)]
 
 _KAFKA_NAME = r"^[A-Za-z0-9._-]{1,100}$"
-_LABEL = r"^[^=]+=.*$"
-_CANVAS = r"^(reference|[1-9]\d{1,3}x[1-9]\d{1,3})$"
+_HARDWARE = r"^(cuda(:\d{1,3})?)?$"
 HTTP_ADDRESS = r"^https?://"
 _HOST = r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$"
 
 PATTERN_MEANINGS = {
     _KAFKA_NAME: "1 to 100 letters, digits, dots, underscores or hyphens",
-    _LABEL: 'a label and its value, like "tier=premium"',
-    _CANVAS: '"reference", or a size like "1920x1080"',
+    _HARDWARE: '"cuda", or a GPU by its number like "cuda:1"',
     HTTP_ADDRESS: "an address that begins with https:// or http://",
     _HOST: 'a host name without scheme and port, "*.example.org", or "*"',
 }
@@ -243,6 +237,7 @@ class DecodeSettings(Section):
     hdr: Literal["tonemap", "refuse"] = "tonemap"
     isolation: Isolation = "best"
     socket: Path | None = None
+    hardware: str = Field(default="", pattern=_HARDWARE)
     deadline_seconds: PositiveFloat = 10.0
     max_pixels: PositiveInt = 8_847_360
     max_still_pixels: PositiveInt = 50_331_648
@@ -250,6 +245,15 @@ class DecodeSettings(Section):
     codecs: tuple[str, ...] = Field(default=CODECS, min_length=1)
     thumbnail_width: int = Field(default=416, ge=0, le=1920)
     heat_maps: bool = True
+
+    @model_validator(mode="after")
+    def _hardware_is_outside_the_jail(self) -> "DecodeSettings":
+        if self.hardware and (self.isolation != "off" or self.socket is not None):
+            raise ValueError(
+                "hardware: CUDA opens devices and maps memory as it decodes, which the jail forbids; set isolation = "
+                '"off" and no socket where every source is trusted, or leave hardware empty'
+            )
+        return self
 
     @field_validator("containers", "codecs")
     @classmethod
@@ -270,104 +274,6 @@ class SubtitlesSettings(Section):
     """Whether the subtitles that playlists offer are watched beside the pictures."""
 
     enabled: bool = False
-
-
-class ScoringSettings(Section):
-    """Which scorers run, and where."""
-
-    scorers: tuple[str, ...] = Field(default=("lite",), min_length=1)
-    folders: tuple[Path, ...] = ()
-    device: Literal["auto", "cpu", "cuda", "openvino"] = "auto"
-    threads: int = Field(default=0, ge=0)
-    gpu_memory_bytes: int = Field(default=0, ge=0)
-    feature_bytes: int = Field(default=268_435_456, ge=0)
-    deadline_seconds: PositiveFloat = 30.0
-    # 0, or "native" in the file, = each picture at its own size
-    display_lines: int = 1080
-    display_distance_heights: float = Field(default=3.0, ge=0.5, le=20)
-    standard_error_points: float = Field(default=0.5, ge=0, le=100)
-    allow_noncommercial: bool = False
-    shadows: tuple[str, ...] = ()
-    heavy: tuple[str, ...] = ()
-    heavy_device: Literal["auto", "cpu", "cuda", "openvino"] = "auto"
-    heavy_threads: PositiveInt = 1
-    heavy_share: float = Field(default=0.05, ge=0, le=1)
-    heavy_labels: tuple[Annotated[str, Field(pattern=_LABEL)], ...] = ()
-    heavy_below: float = Field(default=0.0, ge=0, le=100)
-    heavy_drop: float = Field(default=0.0, ge=0, le=100)
-    located_frames: int = Field(default=0, ge=0, le=20)
-    heavy_seconds_per_hour: PositiveFloat = 360.0
-    heavy_deadline_seconds: PositiveFloat = 20.0
-    measures: tuple[str, ...] = ()
-    references: tuple[str, ...] = ("psnr", "ssim", "xpsnr", "gmsd")
-    reference_canvas: str = Field(default="1920x1080", pattern=_CANVAS)
-    reference_kernel: Kernel = "bicubic"
-    # path or name of an ffmpeg program with libvmaf; "" = none
-    ffmpeg: str = ""
-
-    @property
-    def learned_references(self) -> tuple[str, ...]:
-        """Those of `references` that are bundles in `folders`."""
-        return tuple(name for name in self.references if name not in REFERENCE_MEASURES)
-
-    @property
-    def libvmaf_references(self) -> tuple[str, ...]:
-        """Those of `references` that the program `ffmpeg` computes."""
-        return tuple(name for name in self.references if name in LIBVMAF_MEASURES)
-
-    def reference_request(self, *, picture_sides: Sequence[int] = ()) -> ReferenceRequest | None:
-        """How segments are compared with their references; None = not at all.
-
-        `picture_sides` are the sizes of the pictures that the learned measures take.
-        """
-        measures = tuple(name for name in self.references if name in REFERENCE_MEASURES)
-        if not measures and not picture_sides:
-            return None
-        width, _, height = self.reference_canvas.partition("x")
-        canvas = None if self.reference_canvas == "reference" else (int(width), int(height))
-        return ReferenceRequest(
-            measures=measures,
-            picture_sides=tuple(dict.fromkeys(picture_sides)),
-            canvas=canvas,
-            kernel=self.reference_kernel,
-        )
-
-    @field_validator("measures")
-    @classmethod
-    def _need_no_reference(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in names if name not in ALONE_MEASURES]:
-            raise ValueError(f"{', '.join(unknown)}: not among those without a reference, {', '.join(ALONE_MEASURES)}")
-        return tuple(dict.fromkeys(names))
-
-    @model_validator(mode="after")
-    def _has_measures(self) -> "ScoringSettings":
-        files = [path.stem for folder in self.folders if folder.is_dir() for path in folder.glob("*@*.json")]
-        bundles = {name for stem in files for name in (stem, stem.partition("@")[0])}
-        if unknown := [name for name in self.learned_references if name not in bundles]:
-            raise ValueError(
-                f"references: no reference measure is named {', '.join(unknown)}; {', '.join(REFERENCE_MEASURES)} are, "
-                "and learned ones whose bundles are in scoring.folders"
-            )
-        if both := [name for name in self.measures if name in self.references]:
-            raise ValueError(f"references: {', '.join(both)} is in scoring.measures too: name it in one of them")
-        # raises for an invalid canvas
-        self.reference_request()
-        if self.libvmaf_references and not self.ffmpeg:
-            raise ValueError(
-                f"references: for {', '.join(self.libvmaf_references)} set scoring.ffmpeg, the path of an ffmpeg "
-                "program with libvmaf"
-            )
-        return self
-
-    @field_validator("display_lines", mode="before")
-    @classmethod
-    def _read_display_lines(cls, value: object) -> object:
-        if value == "native":
-            return 0
-        lines = int(value) if isinstance(value, str) and value.isdecimal() else value
-        if not isinstance(lines, int) or isinstance(lines, bool) or not (lines == 0 or 144 <= lines <= 4320):
-            raise ValueError('must be a number of lines from 144 to 4320, or "native"')
-        return lines
 
 
 class AlertSettings(Section):

@@ -41,6 +41,11 @@ MetricName = Literal[
     "vqmon.scorer.left_out",
     "vqmon.scorer.failed",
     "vqmon.scorer.run.duration",
+    "vqmon.scorer.batch.fill",
+    "vqmon.scorer.batch.waiting",
+    "vqmon.gpu.busy",
+    "vqmon.gpu.memory.used",
+    "vqmon.gpu.memory.size",
     "vqmon.publish.duration",
     "vqmon.history.degraded",
     "vqmon.history.waiting",
@@ -86,6 +91,8 @@ class Metric:
 
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+_ROWS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 METRICS: Mapping[MetricName, Metric] = {
     "vqmon.segment.count": Metric(
@@ -263,6 +270,33 @@ METRICS: Mapping[MetricName, Metric] = {
         description="how long one run of a graph held its device, by `tier` (first, heavy: within the budget)",
         bucket_bounds=_SECONDS,
         labels=("tier",),
+    ),
+    "vqmon.scorer.batch.fill": Metric(
+        kind="histogram",
+        unit="1",
+        description="rows of each batch that a graph runs, as a share of those that fit into one",
+        bucket_bounds=_SHARES,
+    ),
+    "vqmon.scorer.batch.waiting": Metric(
+        kind="histogram",
+        unit="{row}",
+        description="rows that wait for their graph when a batch starts: the queue behind the device",
+        bucket_bounds=_ROWS,
+    ),
+    "vqmon.gpu.busy": Metric(
+        kind="gauge",
+        unit="1",
+        description="share of the time in which each `gpu` of `scoring.devices` computed, by NVML; none of MIG slices",
+        labels=("gpu",),
+    ),
+    "vqmon.gpu.memory.used": Metric(
+        kind="gauge",
+        unit="By",
+        description="memory of each `gpu` that is in use, by all processes, by NVML",
+        labels=("gpu",),
+    ),
+    "vqmon.gpu.memory.size": Metric(
+        kind="gauge", unit="By", description="memory that each `gpu` has, by NVML", labels=("gpu",)
     ),
     "vqmon.publish.duration": Metric(
         kind="histogram",

@@ -30,7 +30,7 @@ from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import ScoringSettings
+from vqmon.settings.scoring import ScoringSettings
 
 _SIGNAL_PREFIX = "signal:"
 _SCORE = TypeAdapter(Score)

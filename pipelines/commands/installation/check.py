@@ -31,7 +31,10 @@ from vqmon.errors import DecodeError, NoHistoryError, SegmentError, SettingsErro
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.sources.playlist import list_segments
 from vqmon.plurals import plural
+from vqmon.scoring.runtime.devices import select_gpus
 from vqmon.settings.load import Settings, load_settings
+from vqmon.settings.scoring import ScoringSettings
+from vqmon.telemetry.gpus import GpuReader
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import open_history
 from vqmon.transport.secrets import read_secret
@@ -59,6 +62,8 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
         passed=True,
     )
     yield _check_onnxruntime()
+    if settings.scoring.asks_for_gpu:
+        yield _result_of("gpu", lambda: _describe_gpus(settings.scoring))
     yield _result_of("decoders", lambda: asyncio.run(_check_decoders(settings)))
     scorer_ids: list[str] = []
     yield _result_of("scorers", lambda: asyncio.run(_check_scorers(settings, scorer_ids)))
@@ -132,6 +137,30 @@ def _check_onnxruntime() -> CheckResult:
     )
 
 
+def _describe_gpus(scoring: ScoringSettings) -> str:
+    """The GPUs, how they are used, and where engines are stored; whether they can compute, the scorers' check tells."""
+    kinds = dict.fromkeys(device for device in (scoring.device, scoring.heavy_device) if device != "cpu")
+    parts = [f"{' and '.join(kinds)} on {', '.join(scoring.devices) or 'the first GPU'}"]
+    select_gpus(scoring.devices, dict(os.environ))
+    if "tensorrt" in kinds:
+        cache = scoring.engine_cache
+        stored = (
+            f"stored in {cache}" if cache else "built at every start, which takes minutes: set scoring.engine_cache"
+        )
+        parts.append(f"TensorRT computes in {scoring.tensorrt_precision}, its engines are {stored}")
+    if scoring.cuda_graphs:
+        parts.append("with CUDA graphs")
+    reader = GpuReader.open(scoring.devices, os.environ)
+    if isinstance(reader, str):
+        parts.append(f"no metrics of GPUs: {reader}")
+    else:
+        parts += [
+            f"{load.gpu}: {load.model}, {load.used_bytes / 2**30:.1f} of {load.total_bytes / 2**30:.1f} GiB used"
+            for load in reader.read()
+        ]
+    return "; ".join(parts)
+
+
 async def _check_decoders(settings: Settings) -> str:
     """Start one decoder process and say which protections it works under."""
     decode = settings.decode.model_copy(update={"workers": 1})
@@ -146,6 +175,8 @@ async def _check_decoders(settings: Settings) -> str:
     in_force = [f"{name} ({detail})" if detail else name for name, detail in report.in_force.items()]
     lines = [f"decode.isolation {settings.decode.isolation}: {', '.join(in_force)}".replace("_", " ")]
     lines += [f"without {name}: {why}".replace("_", " ") for name, why in report.missing.items()]
+    if settings.decode.hardware:
+        lines.append(f"decode.hardware: {pool.versions['nvdec']}")
     if os.geteuid() == 0:
         lines.append("runs as root: run vqmon as a user of its own")
     return "; ".join(lines)

@@ -7,7 +7,7 @@ import pytest
 
 from vqmon.core.types import ClipSampling
 from vqmon.media.decode.bitstream.gop import CodedPicture, DecodeRun
-from vqmon.media.decode.frame_selection import (
+from vqmon.media.decode.decoders.frame_selection import (
     DecodedFrameTap,
     DecodeStats,
     InterlacingFoundError,

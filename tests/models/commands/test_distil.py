@@ -45,19 +45,24 @@ def arguments(folder: Path, *more: str) -> list[str]:
 
 def test_a_large_scorer_teaches_a_small_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The bundle is on the teacher's scale; its card names the teacher, its licence and the held-out correlation."""
-    (tmp_path / "clips").mkdir()
     photo = Image.fromarray(skimage.data.chelsea())
     for number in range(12):
+        content = tmp_path / "clips" / f"content-{number // 2}"
+        content.mkdir(parents=True, exist_ok=True)
         crop = photo.crop((12 * number, 8 * number, 12 * number + 200, 8 * number + 150))
-        crop.filter(ImageFilter.GaussianBlur(number % 2 * 4)).save(tmp_path / "clips" / f"{number}.png")
+        crop.filter(ImageFilter.GaussianBlur(number % 2 * 4)).save(content / f"{number}.png")
     (tmp_path / "clips" / "notes.txt").write_text("no picture")
     main(arguments(tmp_path, "--teacher", "lite_fast", "--clips", str(tmp_path / "clips"), "--name", "pupil"))
     rows = [line.split(",") for line in (tmp_path / "run" / "teacher.csv").read_text().splitlines()[1:]]
     spec = load_composite_spec(tmp_path / "pupil@1.json")
-    scores = [float(score) for _, score in rows]
+    scores = [float(score) for _, score, _ in rows]
     assert len(rows) == 12
+    # both versions of a content are trained on or held out
+    groups = {group: [Path(path).parent for path, _, other in rows if other == group] for _, _, group in rows}
+    assert sorted(len(set(folders)) for folders in groups.values()) == [1] * 6
+    assert all(len(folders) == 2 for folders in groups.values())
     assert spec.provenance["taught by"].startswith("lite_fast@2, sha256 ")
-    assert spec.provenance["taught by"].endswith(", 12 files")
+    assert spec.provenance["taught by"].endswith(", 12 files, 6 contents")
     assert spec.licence.name.startswith("that of its teacher: ")
     assert spec.calibration.points[0][1] >= min(scores) - 0.01
     assert spec.calibration.points[-1][1] <= max(scores) + 0.01

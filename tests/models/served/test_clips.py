@@ -31,7 +31,7 @@ from vqmon.core.types import DecodedSegment  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
 from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: E402
-from vqmon.settings.sections import ScoringSettings  # noqa: E402
+from vqmon.settings.scoring import ScoringSettings  # noqa: E402
 from vqmon.telemetry.metrics import Meters  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

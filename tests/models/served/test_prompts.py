@@ -31,7 +31,7 @@ from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
 from vqmon.scoring.scorers.clip_tokenizer import ClipTokenizer, load_clip_tokenizer  # noqa: E402
 from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: E402
-from vqmon.settings.sections import ScoringSettings  # noqa: E402
+from vqmon.settings.scoring import ScoringSettings  # noqa: E402
 from vqmon.telemetry.metrics import Meters  # noqa: E402
 from vqmon.testing import STREAM_STARTS_AT, make_segment  # noqa: E402
 

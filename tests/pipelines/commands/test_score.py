@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,22 @@ def test_a_folder_without_files_is_unscored(tmp_path: Path) -> None:
     assert result.exit_code == 3, result.output
     assert "unscored: file" in result.stdout
     assert "sub-folders are not" in result.stdout
+
+
+def test_sub_folders_beside_files_are_named_as_left_out(tmp_path: Path) -> None:
+    """With what to do; hidden folders are of no interest."""
+    for folder in ("clips/below", "plain/.cache"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder).parent.joinpath("a.txt").write_text("no media")
+    # the command replaces the handlers of the root logger, caplog's among them
+    handler = BufferingHandler(1000)
+    logging.getLogger("vqmon.score").addHandler(handler)
+    try:
+        vqmon("score", "clips", "plain")
+    finally:
+        logging.getLogger("vqmon.score").removeHandler(handler)
+    warnings = [record.getMessage() for record in handler.buffer if "sub-folders" in record.getMessage()]
+    assert warnings == ["clips: its sub-folders are not searched; name them too, such as clips/*/"]
 
 
 @pytest.mark.parametrize("address", ["", "https://[::1/x.mp4", "https://example.com:99999/x", "file:///%00"])

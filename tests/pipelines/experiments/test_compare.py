@@ -24,7 +24,8 @@ from vqmon.core.experiments.results import Comparison
 from vqmon.core.types import Rendition, Segment
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import DecodeSettings, FetchSettings, ScoringSettings
+from vqmon.settings.scoring import ScoringSettings
+from vqmon.settings.sections import DecodeSettings, FetchSettings
 from vqmon.transport.history.history import open_history
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)

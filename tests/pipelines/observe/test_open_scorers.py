@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from pipelines.observe.open_scorers import open_scorer_tiers
 from tests.scoring.scorers.test_composites import CPU, SOURCE, write_composite
@@ -14,7 +15,7 @@ from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import SourceSpec, load_composite_spec
 from vqmon.scoring.manifests.frame_scorer import golden_frames
 from vqmon.scoring.scorers.registry import open_scorers
-from vqmon.settings.sections import ScoringSettings
+from vqmon.settings.scoring import ScoringSettings
 from vqmon.telemetry.metrics import Meters
 from vqmon.testing import make_segment
 
@@ -69,3 +70,21 @@ async def test_scorers_of_display_views_are_opened_for_the_display_of_the_settin
     )
     async with open_scorer_tiers(scoring, meters=Meters()) as tiers:
         assert tiers.scorers[0].views == (replace(view, short_side=canvas_lines),)
+
+
+async def test_every_batch_is_counted_with_what_waits_behind_it(tmp_path: Path) -> None:
+    """As histograms: how full batches are, and the queue of the device."""
+    write_bundle(tmp_path)
+    reader = InMemoryMetricReader()
+    scoring = ScoringSettings(scorers=("tiny",), folders=(tmp_path,), device="cpu", threads=1)
+    async with open_scorer_tiers(scoring, meters=Meters(reader)) as tiers:
+        await tiers.scorers[0].score(decoded(pictures(3)))
+    totals = {
+        metric.name: sum(point.sum for point in metric.data.data_points)
+        for resource in reader.get_metrics_data().resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name.startswith("vqmon.scorer.batch")
+    }
+    # a CPU takes one picture at a time: two others wait for the first, one for the second
+    assert totals == {"vqmon.scorer.batch.fill": 3.0, "vqmon.scorer.batch.waiting": 3.0}

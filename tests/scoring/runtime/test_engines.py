@@ -13,7 +13,8 @@ from vqmon.core.types import View
 from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.frame_scorer import Golden, GoldenInput, OutputSpec, golden_frames, load_frame_spec
 from vqmon.scoring.manifests.level_scorer import load_level_spec
-from vqmon.scoring.runtime.engines import FrameEngine, GraphEngine, open_frame_engine
+from vqmon.scoring.runtime.devices import open_frame_engine
+from vqmon.scoring.runtime.engines import FrameEngine, GraphEngine
 from vqmon.scoring.runtime.graph import Device, Placement
 from vqmon.scoring.runtime.verified_model import read_graph_model
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
-from vqmon.media.decode.frame_selection import DecodeStats, SelectedFrame
+from vqmon.media.decode.decoders.frame_selection import DecodeStats, SelectedFrame
 from vqmon.media.decode.protocol import DecodeRequest, SharedMemory, check_size
 from vqmon.media.images.clips import ClipBuffer
 from vqmon.media.images.colour import Colour, describe_frame_colour

@@ -41,7 +41,7 @@ class DecoderPool:
     `recycle_after` segments. The pool opens also when no worker starts; then each decode raises DecodeError("worker")
     until one does. `on_replace` is called with the reason: "timeout", "crashed", "refused", "cancelled" or
     "recycled". With the isolation "full" the pool does not open without all of its protections. `program` computes the
-    measures of libvmaf.
+    measures of libvmaf. `hardware` names a GPU whose decoder is used where it can; its workers have no isolation.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class DecoderPool:
         on_replace: Callable[[str], None] | None = None,
         program: FfmpegProgram | None = None,
         socket_path: Path | None = None,
+        hardware: str = "",
     ) -> None:
         if size < 1 or recycle_after < 1:
             raise ValueError(f"size and recycle_after must be at least 1, got {size} and {recycle_after}")
@@ -66,6 +67,7 @@ class DecoderPool:
         self._on_replace = on_replace
         self._program = program
         self._socket_path = socket_path
+        self._hardware = hardware
         self._free_workers = asyncio.Semaphore(size)
         self._idle: list[DecoderProcess] = []
         # killed, and not yet reaped
@@ -338,7 +340,7 @@ class DecoderPool:
         if self._socket_path is not None:
             return await self._connect_worker(self._socket_path)
         try:
-            return await DecoderProcess.start(self.limits, isolation=self._isolation)
+            return await DecoderProcess.start(self.limits, isolation=self._isolation, hardware=self._hardware)
         except OSError as error:
             raise DecodeError("worker", f"no decoder process could be started: {error.strerror}") from error
 

@@ -119,8 +119,10 @@ class DecoderProcess:
         self.segment_count = 0
 
     @classmethod
-    async def start(cls, limits: DecodeLimits, *, isolation: Isolation = "best") -> "DecoderProcess":
-        """Start a process; call `receive_facts` before the first request."""
+    async def start(
+        cls, limits: DecodeLimits, *, isolation: Isolation = "best", hardware: str = ""
+    ) -> "DecoderProcess":
+        """Start a process; call `receive_facts` before the first request. `hardware` is a GPU such as "cuda:1"."""
         ours, theirs = socket.socketpair()
         _enlarge_buffers(ours)
         _enlarge_buffers(theirs)
@@ -130,6 +132,7 @@ class DecoderProcess:
             memory = mmap.mmap(descriptor, limits.max_view_bytes)
             child = await asyncio.create_subprocess_exec(
                 *worker_command(descriptor, *map(str, _start_arguments(limits, isolation))),
+                *((hardware,) if hardware else ()),
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -298,6 +301,12 @@ def _create_sealed_memory(size_bytes: int) -> int:
     os.ftruncate(descriptor, size_bytes)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return descriptor
+
+
+def _cuda_environment() -> dict[str, str]:
+    """Which GPUs CUDA shows, and that it counts them as nvidia-smi does."""
+    names = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} | {name: os.environ[name] for name in names if name in os.environ}
 
 
 def worker_environment() -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The decoder process, whose modules alone import av: untrusted bytes in, views and signals out.
 
-Runs as `python -m vqmon.media.decode.worker MEMORY_BYTES THREADS DESCRIPTOR SHARED_BYTES ISOLATION`, answers requests
-in the format of `protocol` on the socket that is its standard input, and ends when that is closed. Before the first
-request it enters a jail (`sandbox`) in which nothing can be opened. libav never gets an address, never guesses the
-format, and may open a short list of codecs only.
+Runs as `python -m vqmon.media.decode.worker MEMORY_BYTES THREADS DESCRIPTOR SHARED_BYTES ISOLATION [GPU]`, answers
+requests in the format of `protocol` on the socket that is its standard input, and ends when that is closed. Before the
+first request it enters a jail (`sandbox`) in which nothing can be opened. libav never gets an address, never guesses
+the format, and may open a short list of codecs only.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -34,7 +34,6 @@ from vqmon.media.decode.bitstream.containers.demuxing import CONTAINER_OPTIONS, 
 from vqmon.media.decode.bitstream.containers.detection import detect_demuxer
 from vqmon.media.decode.bitstream.containers.packed_audio import find_packed_audio
 from vqmon.media.decode.bitstream.packets import (
-    PixelAspect,
     VideoPackets,
     coded_pictures_with_references,
     dropped_frames,
@@ -42,7 +41,7 @@ from vqmon.media.decode.bitstream.packets import (
     stream_facts,
 )
 from vqmon.media.decode.collector import FrameCollector
-from vqmon.media.decode.frame_selection import (
+from vqmon.media.decode.decoders.frame_selection import (
     DecodedFrameTap,
     DecodeStats,
     InterlacingFoundError,
@@ -53,6 +52,8 @@ from vqmon.media.decode.frame_selection import (
     select_from_full_decode,
     select_keyframes,
 )
+from vqmon.media.decode.decoders.hardware import HardwareDecoder, open_nvdec
+from vqmon.media.decode.decoders.libav import LibavDecoder
 from vqmon.media.decode.protocol import (
     HEADER,
     START_ID,
@@ -63,7 +64,7 @@ from vqmon.media.decode.protocol import (
     pack_message_start,
     unpack_header,
 )
-from vqmon.media.decode.sandbox.jail import Isolation, detach_standard_streams, enter_jail
+from vqmon.media.decode.sandbox.jail import Isolation, detach_standard_streams, enter_jail, stay_outside
 from vqmon.media.decode.stills.detection import read_still
 from vqmon.media.decode.stills.picture import decode_still_packet, set_still_colour, without_alpha
 from vqmon.media.decode.stills.still import StillPicture, still_facts
@@ -80,9 +81,6 @@ from vqmon.media.sound.track import SOUND_CODECS, PictureSpan, measure_sound
 
 # libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
 _STRICT_OPTIONS = {"hevc": {"err_detect": "explode+crccheck"}}
-_LATE_ASPECT = ("libdav1d",)
-"""Decoders whose pixel aspect is that of the frame that they output; that of the others is of the packet."""
-_FIELD_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
 # PyAV and numpy import these when they are first needed: too late in the jail, where nothing can be opened
 _LATE_MODULES = (
@@ -105,98 +103,6 @@ _LATE_MODULES = (
 _EVERY_FRAME_FPS = 240.0  # above every frame rate: no frame of a reference is left out
 
 
-class _LibavDecoder:
-    """A libav decoder over the packets of one stream; see `frame_selection.PacketDecoder`."""
-
-    def __init__(
-        self,
-        video: VideoPackets,
-        damaged_positions: set[int | None],
-        *,
-        limits: DecodeLimits,
-        options: Mapping[str, str],
-    ) -> None:
-        self._video = video
-        # positions of the packets that this decoder, or another one before it, refused; None for the end of the stream
-        self._damaged_positions = damaged_positions
-        self.stats = DecodeStats()
-        self.frame_tap: DecodedFrameTap | None = None
-        self.on_frame: Callable[[av.VideoFrame], None] | None = None
-        context = video.stream.codec_context
-        context.options = {
-            "max_pixels": str(limits.max_padded_pixels),
-            "threads": str(limits.threads),
-            **options,
-        }
-        context.thread_count = limits.threads
-        self._context: VideoCodecContext = context
-        self._max_pixels = limits.max_pixels
-        self._aspect = PixelAspect(video)
-        # read before the decoder opens: PyAV 19 crashes on the name of one that could not be opened
-        self._has_late_aspect = context.name in _LATE_ASPECT
-        self._positions = {packet.pts: i for i, packet in enumerate(video.packets) if packet.pts is not None}
-        self.is_interlaced = context.field_order in _FIELD_ORDERS
-
-    def decode(self, position: int) -> list[av.VideoFrame]:
-        return self._send(position)
-
-    def flush(self) -> list[av.VideoFrame]:
-        frames = self._send(None)
-        self._context.flush_buffers()
-        if self.frame_tap is not None:
-            self.frame_tap.mark_gap()
-        return frames
-
-    def packet_position(self, frame: av.VideoFrame) -> int | None:
-        return None if frame.pts is None else self._positions.get(frame.pts)
-
-    def time_seconds(self, frame: av.VideoFrame) -> float | None:
-        tick = self._video.seconds_per_tick
-        return None if frame.pts is None else frame.pts * tick.numerator / tick.denominator
-
-    def sample_aspect_ratio(self, frame: av.VideoFrame) -> float:
-        """Width over height of one pixel of a frame that this decoder gave."""
-        return self._aspect.at(self.packet_position(frame))
-
-    def _send(self, position: int | None) -> list[av.VideoFrame]:
-        """Send the packet at a position, or None for the end of the stream."""
-        packet = None if position is None else self._video.packets[position]
-        try:
-            frames = [_planar(frame) for frame in self._context.decode(packet)]
-        except av.error.EOFError:
-            return []
-        except (av.error.FFmpegError, ValueError) as error:
-            if isinstance(error, av.error.MemoryError):
-                raise MemoryError from error
-            frames = []
-            self._damaged_positions.add(position)
-        is_damaged = position in self._damaged_positions or (packet is not None and packet.is_corrupt)
-        self.stats.damaged_pictures += is_damaged or any(frame.is_corrupt for frame in frames)
-        for noted in (self.packet_position(frame) for frame in frames) if self._has_late_aspect else (position,):
-            self._aspect.note_picture(noted, self._context.sample_aspect_ratio)
-        for frame in frames:
-            check_size(frame.width, frame.height, self._max_pixels)
-            if self.on_frame is not None:
-                self.on_frame(frame)
-            if self.frame_tap is not None:
-                self.frame_tap.pass_frame(frame, self.packet_position(frame))
-        return frames
-
-
-def _planar(frame: "av.VideoFrame") -> "av.VideoFrame":
-    """The same values in planes where a frame of raw video has them packed; nothing else reads packed ones."""
-    name = frame.format.name
-    if frame.format.is_planar or name.startswith("gray"):
-        return frame
-    target = "gbrp" if frame.format.is_rgb or name == "pal8" else "yuv422p"
-    planar = frame.reformat(format=target, threads=1)
-    planar.pts, planar.time_base = frame.pts, frame.time_base
-    if target != "gbrp":
-        planar.colorspace, planar.color_range = frame.colorspace, frame.color_range
-    planar.color_trc, planar.color_primaries = frame.color_trc, frame.color_primaries
-    return planar
-
-
 def decode_segment(
     media: bytes,
     request: DecodeRequest,
@@ -204,6 +110,7 @@ def decode_segment(
     resampler: FrameResampler,
     *,
     side: SegmentSide | None = None,
+    hardware: HardwareDecoder | None = None,
 ) -> tuple[FrameCollector, dict[str, Any]]:
     """Decode one segment, write its views to shared memory and give its frames to `side`; raises DecodeError.
 
@@ -212,11 +119,15 @@ def decode_segment(
     if (still := read_still(media)) is not None:
         return _decode_still(still, request, shared_memory, resampler, side=side)
     demuxer = detect_demuxer(media)
+    if hardware is not None:
+        decode_on_hardware = partial(_decode_on_hardware, hardware, media, demuxer, request, shared_memory, resampler)
+        if (collected := decode_on_hardware(side=side)) is not None:
+            return collected
     damaged_positions: set[int | None] = set()
     with open_container(media, demuxer, request.limits) as container:
         video = demux_video(container, media, demuxer, request.limits)
         options = _STRICT_OPTIONS.get(video.stream.codec_context.name, {})
-        decoder = _LibavDecoder(video, damaged_positions, limits=request.limits, options=options)
+        decoder = LibavDecoder(video, damaged_positions, limits=request.limits, options=options)
         with contextlib.suppress(DecodeError) if options else contextlib.nullcontext():
             collected = _decode_selected(decoder, video, request, shared_memory, resampler, side=side)
             if not options or not damaged_positions:
@@ -224,12 +135,40 @@ def decode_segment(
     # a strict decoder tells which packets are damaged but drops more of their pictures than a player does
     with open_container(media, demuxer, request.limits) as container:
         video = demux_video(container, media, demuxer, request.limits)
-        decoder = _LibavDecoder(video, damaged_positions, limits=request.limits, options={})
+        decoder = LibavDecoder(video, damaged_positions, limits=request.limits, options={})
         return _decode_selected(decoder, video, request, shared_memory, resampler, side=side)
 
 
+def _decode_on_hardware(
+    hardware: HardwareDecoder,
+    media: bytes,
+    demuxer: str,
+    request: DecodeRequest,
+    shared_memory: SharedMemory,
+    resampler: FrameResampler,
+    *,
+    side: SegmentSide | None,
+) -> tuple[FrameCollector, dict[str, Any]] | None:
+    """As `decode_segment`; None where the CPU shall decode: another codec, damage, or a device that fails."""
+    with (
+        contextlib.suppress(DecodeError, MemoryError, av.error.FFmpegError, ValueError),
+        open_container(media, demuxer, request.limits) as container,
+    ):
+        video = demux_video(container, media, demuxer, request.limits)
+        context = hardware.new_context(video.stream)
+        if context is None:
+            return None
+        video.notes.append("decoded on the GPU")
+        damaged_positions: set[int | None] = set()
+        decoder = LibavDecoder(video, damaged_positions, limits=request.limits, options={}, hardware=context)
+        collected = _decode_selected(decoder, video, request, shared_memory, resampler, side=side)
+        if not damaged_positions and not decoder.stats.damaged_pictures:
+            return collected
+    return None
+
+
 def _decode_selected(
-    decoder: _LibavDecoder,
+    decoder: LibavDecoder,
     video: VideoPackets,
     request: DecodeRequest,
     shared_memory: SharedMemory,
@@ -247,11 +186,11 @@ def _decode_selected(
     return collect(select=_select_by_output)
 
 
-_FrameSelector = Callable[[_LibavDecoder, VideoPackets, DecodeRequest], Iterator[SelectedFrame]]
+_FrameSelector = Callable[[LibavDecoder, VideoPackets, DecodeRequest], Iterator[SelectedFrame]]
 
 
 def _collect(
-    decoder: _LibavDecoder,
+    decoder: LibavDecoder,
     video: VideoPackets,
     request: DecodeRequest,
     shared_memory: SharedMemory,
@@ -316,7 +255,7 @@ def _compare(
         demuxer = detect_demuxer(media)
         with open_container(media, demuxer, request.limits) as container:
             video = demux_video(container, media, demuxer, request.limits)
-            decoder = _LibavDecoder(video, set(), limits=request.limits, options={})
+            decoder = LibavDecoder(video, set(), limits=request.limits, options={})
             frames = partial(_reference_frames, decoder, video)
             return tools.compare(
                 side,
@@ -330,7 +269,7 @@ def _compare(
         return pack_unscored("decode", f"the reference: {error or 'both sides need more memory than allowed'}")
 
 
-def _reference_frames(decoder: _LibavDecoder, video: VideoPackets) -> Iterator[SideFrame]:
+def _reference_frames(decoder: LibavDecoder, video: VideoPackets) -> Iterator[SideFrame]:
     step_seconds = 1 / float(video.frames_per_second or 25)
     selected = select_from_full_decode(
         decoder, len(video.packets), DecodeStats(), fps=_EVERY_FRAME_FPS, step_seconds=step_seconds, sampling="exact"
@@ -341,7 +280,7 @@ def _reference_frames(decoder: _LibavDecoder, video: VideoPackets) -> Iterator[S
         decoder.flush()
 
 
-def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
+def _select_by_packets(decoder: LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
     if request.sampling == "exact":
         return select_exact(
             decoder,
@@ -365,7 +304,7 @@ def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: Dec
     )
 
 
-def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
+def _select_by_output(decoder: LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
     step_seconds = 1 / float(video.frames_per_second or 25)
     if request.density > 1:
         return select_additional_from_full_decode(
@@ -463,6 +402,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     memory_bytes, threads, descriptor, shared_bytes = map(int, sys.argv[1:5])
     isolation = cast(Isolation, sys.argv[5])
+    gpu = "".join(sys.argv[6:])
     shared_memory = np.frombuffer(mmap.mmap(descriptor, shared_bytes), np.uint8)
     os.close(descriptor)
     import_late_modules()
@@ -475,14 +415,21 @@ def main() -> None:
     )
     versions = _library_versions()
     trim_heap = _heap_trimmer()
-    report = enter_jail(isolation, memory_bytes=memory_bytes + shared_bytes, threads=threads)
+    nvdec = open_nvdec(gpu) if gpu else ""
+    hardware = None if isinstance(nvdec, str) else nvdec
+    if gpu:
+        versions["nvdec"] = gpu if hardware else f"{gpu} cannot be used: {nvdec}"
+    if hardware is None:
+        report = enter_jail(isolation, memory_bytes=memory_bytes + shared_bytes, threads=threads)
+    else:
+        report = stay_outside("decode.hardware")
     facts = {"versions": versions, "in_force": dict(report.in_force), "missing": dict(report.missing)}
     _write_message(answers, START_ID, facts)
     gc.freeze()
     while len(header := requests.read(HEADER.size)) == HEADER.size:
         request_id, json_bytes, media_bytes = unpack_header(header, max_raw_bytes=1 << 40)
         request = DecodeRequest.from_dict(json.loads(requests.read(json_bytes)))
-        answer, raw = _answer_request(requests.read(media_bytes), request, shared_memory, tools)
+        answer, raw = _answer_request(requests.read(media_bytes), request, shared_memory, tools, hardware)
         _write_message(answers, request_id, answer, raw)
         # PyAV's objects form reference cycles: uncollected, the frames of several segments stay in memory at once
         gc.collect()
@@ -545,13 +492,17 @@ def import_late_modules() -> None:
 
 
 def _answer_request(
-    media: bytes, request: DecodeRequest, shared_memory: SharedMemory, tools: ReferenceTools
+    media: bytes,
+    request: DecodeRequest,
+    shared_memory: SharedMemory,
+    tools: ReferenceTools,
+    hardware: HardwareDecoder | None = None,
 ) -> tuple[dict[str, Any], Sequence[bytes]]:
     """The JSON and the raw bytes of the answer about one segment."""
     media, reference, sound = request.split(media)
     side = None if request.reference is None else SegmentSide(tools.converter)
     try:
-        collector, facts = decode_segment(media, request, shared_memory, tools.resampler, side=side)
+        collector, facts = decode_segment(media, request, shared_memory, tools.resampler, side=side, hardware=hardware)
         answer = collector.answer(facts)
         if request.with_audio:
             answer["sound"] = measure_media_sound(media, sound)

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from vqmon.errors import ScoreError
-from vqmon.scoring.runtime.graph import Array, Priority, lower_thread_priority
+from vqmon.scoring.runtime.graph import Array, Priority, is_gpu, lower_thread_priority
 
 
 class Engine(Protocol):
@@ -37,7 +37,17 @@ class Engine(Protocol):
         """Outputs (bucket, ...) for a batch (bucket, ...) of each input; raises ScoreError."""
 
     def fall_back(self, reason: str) -> "Engine":
-        """The same model on the CPU; called only on an engine of another device. Raises ScorerError."""
+        """The same model on the devices that are left, or on the CPU; never called on the CPU. Raises ScorerError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFacts:
+    """Rows of a batch, the rows that it could have had, and the rows that wait for another one."""
+
+    device: str
+    rows: int
+    max_rows: int
+    waiting_rows: int
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -86,14 +96,16 @@ class Batcher:
     An idle worker starts at once with what is queued, earliest deadline first, up to the largest bucket and up to
     `max_batch_elements` numbers of input; no request waits for a batch to fill. Rows of different shape are never
     batched together. A batch is padded to its bucket with copies of its last row. The first out-of-memory error halves
-    both limits; the second one, or any other failure, moves the engine to the CPU, where the batches that failed are
-    run again. A failure on the CPU fails the requests of that batch only. `on_run` is called with the seconds for which
-    each run held the device.
+    both limits; the second one, or any other failure, moves the engine to the devices that are left or to the CPU,
+    where the batches that failed are run again. A failure on the CPU fails the requests of that batch only. `on_run` is
+    called with the seconds for which each run held the device, `on_batch` before each run.
     """
 
     _engine: Engine
     # rows
     _max_batch: int
+    # whether an out-of-memory error of this engine has halved it
+    _has_shrunk: bool
     _pool: ThreadPoolExecutor
 
     def __init__(
@@ -104,14 +116,16 @@ class Batcher:
         max_batch_elements: int | None = None,
         priority: Priority = "first",
         on_run: Callable[[float], None] = lambda seconds: None,
+        on_batch: Callable[[BatchFacts], None] = lambda facts: None,
     ) -> None:
-        self._max_batch_elements, self._priority, self._on_run = max_batch_elements, priority, on_run
+        self._max_batch_elements, self._priority = max_batch_elements, priority
+        self._on_run, self._on_batch = on_run, on_batch
         self._use_engine(engine)
         self._request_slots = asyncio.Semaphore(max_requests)
         self._arrivals = count()
         self._queue: list[_Slice] = []
         self._running = 0
-        self._has_shrunk = self._is_falling_back = self._is_closed = False
+        self._is_falling_back = self._is_closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -143,6 +157,11 @@ class Batcher:
         except TimeoutError:
             raise ScoreError("timeout", f"no score within {deadline_seconds:g} s") from None
 
+    def discard(self) -> None:
+        """End the threads of a batcher that was never used."""
+        self._is_closed = True
+        self._pool.shutdown(wait=False)
+
     async def close(self, *, grace_seconds: float = 30.0) -> None:
         """Refuse new requests, finish those accepted, end the threads; runs longer than the grace are abandoned."""
         self._is_closed = True
@@ -169,12 +188,23 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while self._running < self._engine.workers and not self._is_falling_back and (batch := self._next_batch()):
             self._running += 1
+            self._report(batch)
             future = loop.run_in_executor(self._pool, _run_batch, self._engine, batch)
             future.add_done_callback(partial(self._on_run_done, batch))
         if self._running or self._queue:
             self._idle.clear()
         else:
             self._idle.set()
+
+    def _report(self, batch: Sequence[_Slice]) -> None:
+        self._on_batch(
+            BatchFacts(
+                device=self._engine.device,
+                rows=sum(rows.stop - rows.start for rows in batch),
+                max_rows=self._batch_limit(batch[0].request),
+                waiting_rows=sum(rows.stop - rows.start for rows in self._queue),
+            )
+        )
 
     def _next_batch(self) -> list[_Slice]:
         """The slice with the earliest deadline, and slices of the same signature that fit into the same batch."""
@@ -247,7 +277,7 @@ class Batcher:
                 rows.request.result.set_exception(error)
 
     def _recover(self, error: ScoreError) -> bool:
-        """Halve the batch or start the fallback to the CPU, so that a retry can succeed; False when neither is left."""
+        """Halve the batch or start the fallback, so that a retry can succeed; False when neither is left."""
         smaller_buckets = [bucket for bucket in self._engine.buckets if bucket <= self._max_batch // 2]
         if error.reason == "out_of_memory" and smaller_buckets and not self._has_shrunk:
             self._has_shrunk = True
@@ -278,9 +308,9 @@ class Batcher:
 
     def _use_engine(self, engine: Engine) -> None:
         self._engine = engine
-        self._max_batch = engine.buckets[-1]
+        self._max_batch, self._has_shrunk = engine.buckets[-1], False
         # The thread that feeds a GPU keeps its priority: while it waited for a core, the GPU would be idle.
-        is_background = self._priority == "background" and engine.device != "cuda"
+        is_background = self._priority == "background" and not is_gpu(engine.device)
         self._pool = ThreadPoolExecutor(
             engine.workers,
             thread_name_prefix="scorer",

@@ -1,21 +1,24 @@
 """Engines, which the batcher runs: a session checked against its manifest, warmed up, with a fallback on the CPU."""
 
+import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from vqmon.errors import MEMORY_REMEDY, ScoreError, ScorerError
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, golden_frames
 from vqmon.scoring.manifests.level_scorer import GraphSpec
-from vqmon.scoring.runtime.graph import Array, Placement, Session, check_ports, to_score_error
-from vqmon.scoring.runtime.onnx_session import open_cpu_fallback, open_session
+from vqmon.scoring.runtime.graph import Array, InputShapes, Placement, Runtime, check_ports, is_gpu, to_score_error
+from vqmon.scoring.runtime.onnx_session import ONNX_RUNTIME
 from vqmon.scoring.runtime.tensors import to_tensor
-from vqmon.scoring.runtime.verified_model import VerifiedModel, read_frame_model
+from vqmon.scoring.runtime.verified_model import VerifiedModel
+from vqmon.telemetry.logs import log_event
 
 _OUTPUT_DTYPES = ("float32", "float16", "float64")
 _FALLBACK_TOLERANCE = 0.02
 """The CPU's output may differ by this share of the largest value: more than the rounding of half precision."""
+
+_log = logging.getLogger(__name__)
 
 
 class FrameEngine:
@@ -26,14 +29,21 @@ class FrameEngine:
     """
 
     def __init__(
-        self, spec: ScorerSpec, model: VerifiedModel, placement: Placement, *, fallback_reason: str = ""
+        self,
+        spec: ScorerSpec,
+        model: VerifiedModel,
+        placement: Placement,
+        *,
+        device: str = "cpu",
+        fallback: str = "",
+        runtime: Runtime = ONNX_RUNTIME,
     ) -> None:
-        self.spec, self._model, self._placement = spec, model, placement
-        self._session, self.fallback = _open_session(spec.id, model, placement, fallback_reason=fallback_reason)
-        self.device = self._session.device
-        on_cpu = self.device != "cuda"
-        self.workers = placement.workers if on_cpu else 1
-        self.buckets = spec.batch_buckets[:1] if on_cpu else spec.batch_buckets
+        self.spec, self._model, self._placement, self._runtime = spec, model, placement, runtime
+        self.device, self.fallback = device, fallback
+        self.workers = 1 if is_gpu(device) else placement.workers
+        self.buckets = spec.batch_buckets if is_gpu(device) else spec.batch_buckets[:1]
+        shapes = _input_shapes(spec.input.name, (3, spec.input.view.height, spec.input.view.width), self.buckets)
+        self._session = runtime.open(model, name=spec.id, device=device, placement=placement, shapes=(shapes,))
         self._check_contract()
         self._warm_up()
         self._check_golden()
@@ -50,7 +60,8 @@ class FrameEngine:
 
     def fall_back(self, reason: str) -> "FrameEngine":
         """The same model on the CPU after this device failed; raises ScorerError when it cannot run there either."""
-        return FrameEngine(self.spec, self._model, self._placement, fallback_reason=reason)
+        _log.warning(**log_event("scorer.fell_back", scorer=self.spec.id, device="cpu", why=reason))
+        return FrameEngine(self.spec, self._model, self._placement, fallback=reason, runtime=self._runtime)
 
     def _check_contract(self) -> None:
         spec, view = self.spec, self.spec.input.view
@@ -121,15 +132,23 @@ class GraphEngine:
         *,
         shapes: tuple[tuple[int | None, ...], ...],
         buckets: tuple[int, ...],
-        fallback_reason: str = "",
+        device: str = "cpu",
+        fallback: str = "",
+        runtime: Runtime = ONNX_RUNTIME,
     ) -> None:
         self.spec, self._model, self._placement, self._shapes = graph, model, placement, shapes
-        self._device_buckets = buckets
-        self._session, self.fallback = _open_session(graph.file, model, placement, fallback_reason=fallback_reason)
-        self.device = self._session.device
-        on_cpu = self.device != "cuda"
-        self.workers = placement.workers if on_cpu else 1
-        self.buckets = buckets[:1] if on_cpu else buckets
+        self._device_buckets, self._runtime = buckets, runtime
+        self.device, self.fallback = device, fallback
+        self.workers = 1 if is_gpu(device) else placement.workers
+        self.buckets = buckets if is_gpu(device) else buckets[:1]
+        named_shapes = zip(graph.inputs, shapes, strict=True)
+        self._session = runtime.open(
+            model,
+            name=graph.file,
+            device=device,
+            placement=placement,
+            shapes=tuple(_input_shapes(name, shape, self.buckets) for name, shape in named_shapes),
+        )
         inputs = {name: (None, *shape) for name, shape in zip(graph.inputs, shapes, strict=True)}
         check_ports(self._session, inputs=inputs, output=graph.output, where=model.where)
         self._golden_run: _GoldenRun | None = None
@@ -154,47 +173,43 @@ class GraphEngine:
             raise ScorerError(f"{self._model.where}: {_self_test_problem(error)}") from error
 
     def set_golden_output(self, inputs: tuple[Array, ...], output: Array) -> None:
-        """Store an output that passed the self-test; a fallback on the CPU must give it too."""
+        """Store an output that passed the self-test; a fallback on the CPU, and other GPUs, must give it too."""
         self._golden_run = _GoldenRun(inputs=inputs, output=output)
+
+    def check_golden_output(self, other_device: str) -> None:
+        """Raise ScorerError unless this engine gives the stored output, which another device gave."""
+        if self._golden_run is None:
+            return
+        inputs, expected = self._golden_run.inputs, self._golden_run.output
+        rows = [
+            self.run_at_load(*(np.repeat(array[index : index + 1], self.buckets[0], axis=0) for array in inputs))[:1]
+            for index in range(len(expected))
+        ]
+        difference = float(np.abs(np.concatenate(rows).astype(np.float64) - expected).max())
+        if not difference <= _FALLBACK_TOLERANCE * float(np.abs(expected).max()):
+            where, device = self._model.where, "CPU" if self.device == "cpu" else self.device
+            raise ScorerError(f"{where}: the {device}'s output differs by {difference:g} from that of {other_device}")
 
     def fall_back(self, reason: str) -> "GraphEngine":
         """The same graph on the CPU after this device failed; raises ScorerError when it cannot run there either."""
+        _log.warning(**log_event("scorer.fell_back", scorer=self.spec.file, device="cpu", why=reason))
         engine = GraphEngine(
             self.spec,
             self._model,
             self._placement,
             shapes=self._shapes,
             buckets=self._device_buckets,
-            fallback_reason=reason,
+            fallback=reason,
+            runtime=self._runtime,
         )
         if self._golden_run is not None:
-            inputs, expected = self._golden_run.inputs, self._golden_run.output
-            output = np.concatenate(
-                [engine.run_at_load(*(array[index : index + 1] for array in inputs)) for index in range(len(expected))]
-            )
-            difference = float(np.abs(output.astype(np.float64) - expected).max())
-            if not difference <= _FALLBACK_TOLERANCE * float(np.abs(expected).max()):
-                where = self._model.where
-                raise ScorerError(f"{where}: the CPU's output differs by {difference:g} from that of {self.device}")
-            engine.set_golden_output(inputs, expected)
+            engine.set_golden_output(self._golden_run.inputs, self._golden_run.output)
+            engine.check_golden_output(self.device)
         return engine
 
 
-def open_frame_engine(spec: ScorerSpec, onnx: Path, placement: Placement) -> FrameEngine:
-    """Load the model of a frame scorer; raises ScorerError with the file, the problem and the remedy.
-
-    The runtime loads the same bytes that were verified.
-    """
-    return FrameEngine(spec, read_frame_model(spec, onnx), placement)
-
-
-def _open_session(
-    name: str, model: VerifiedModel, placement: Placement, *, fallback_reason: str
-) -> tuple[Session, str]:
-    if fallback_reason:
-        session = open_cpu_fallback(model, name=name, placement=placement, reason=fallback_reason)
-        return session, fallback_reason
-    return open_session(model, name=name, placement=placement)
+def _input_shapes(name: str, row_shape: tuple[int | None, ...], buckets: tuple[int, ...]) -> InputShapes:
+    return InputShapes(name=name, smallest=(buckets[0], *row_shape), largest=(buckets[-1], *row_shape))
 
 
 def _self_test_problem(error: ScoreError) -> str:

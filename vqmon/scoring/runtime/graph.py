@@ -5,16 +5,19 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
 from vqmon.errors import ScoreError, ScorerError
+from vqmon.scoring.runtime.verified_model import VerifiedModel
 from vqmon.telemetry.logs import log_event
 
 Array = NDArray[Any]
 """(rows, ...)."""
-Device = Literal["auto", "cpu", "cuda", "openvino"]
+Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+Precision = Literal["float32", "float16", "bfloat16"]
 Priority = Literal["first", "background"]
 """Threads of `background` work get a CPU core only when no other thread of this machine wants it."""
 
@@ -41,6 +44,8 @@ class Placement:
     """The device that a graph runs on and the resources that it may use."""
 
     device: Device = "auto"
+    # as CUDA counts them, one session each; () = the first one
+    gpus: tuple[int, ...] = ()
     # of the CPU, for all runs together; 0 = one per core
     threads: int = 0
     # CPU cores; more make one run shorter and reduce the throughput of concurrent runs
@@ -48,6 +53,14 @@ class Placement:
     # device memory that one graph may use to compute; 0 = no limit
     memory_bytes: int = 0
     priority: Priority = "first"
+    # what TensorRT computes in; the other devices compute in the types of the graph
+    precision: Precision = "float32"
+    # where TensorRT stores the engines that it builds; None = nowhere
+    engine_cache: Path | None = None
+    # whether runs of graphs with fixed shapes are captured as CUDA graphs and replayed
+    cuda_graphs: bool = False
+    # why `device` is not the one that was asked for
+    fallback: str = ""
 
     def __post_init__(self) -> None:
         if self.threads < 0 or self.cores_per_run < 1 or self.memory_bytes < 0:
@@ -57,6 +70,20 @@ class Placement:
     def workers(self) -> int:
         """The number of concurrent runs on a CPU."""
         return max(1, (self.threads or len(os.sched_getaffinity(0))) // self.cores_per_run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputShapes:
+    """The smallest and the largest shape of one input of a graph, the batch included; None where one varies."""
+
+    name: str
+    smallest: tuple[int | None, ...]
+    largest: tuple[int | None, ...]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all but the size of the batch is known."""
+        return None not in (*self.smallest, *self.largest)
 
 
 class Session(Protocol):
@@ -70,6 +97,39 @@ class Session(Protocol):
     def outputs(self) -> tuple[Port, ...]: ...
     def run(self, feed: Mapping[str, Array], output: str) -> Array:
         """Compute one output from the inputs by name; raises ScoreError."""
+
+
+class Runtime(Protocol):
+    """What opens sessions; `scoring.runtime.onnx_session` has the implementation."""
+
+    def has_gpu_provider(self) -> bool:
+        """Whether the installed runtime was built for CUDA; a GPU may be missing all the same."""
+
+    def open(
+        self, model: VerifiedModel, *, name: str, device: str, placement: Placement, shapes: tuple[InputShapes, ...]
+    ) -> Session:
+        """Open a session on "cpu", "openvino", or a GPU such as "cuda", "cuda:1" or "tensorrt:0".
+
+        Raises ScorerError with the file, the problem and the remedy.
+        """
+
+
+def is_gpu(device: str) -> bool:
+    """Whether the name of the device of a session is that of a GPU.
+
+    >>> [is_gpu(device) for device in ("cpu", "openvino", "cuda", "tensorrt:1")]
+    [False, False, True, True]
+    """
+    return device.startswith(("cuda", "tensorrt"))
+
+
+def gpu_index(device: str) -> int:
+    """The number of a GPU as CUDA counts them, from the name of the device.
+
+    >>> [gpu_index(device) for device in ("cuda", "cuda:1")]
+    [0, 1]
+    """
+    return int(device.partition(":")[2] or 0)
 
 
 def to_score_error(error: Exception, scorer: str, device: str) -> ScoreError:

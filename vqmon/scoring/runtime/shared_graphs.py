@@ -1,24 +1,32 @@
 """Graphs that several scorers share: each is opened once, and its output for a row is computed once and cached."""
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
-from vqmon.errors import ScoreError
+from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.level_scorer import GraphSpec
-from vqmon.scoring.runtime.batcher import Batcher, Engine
+from vqmon.scoring.runtime.batcher import Batcher, BatchFacts, Engine
+from vqmon.scoring.runtime.devices import GraphEngineGroup, open_graph_engine
 from vqmon.scoring.runtime.engines import GraphEngine
-from vqmon.scoring.runtime.graph import Array, Placement, call_at_priority
+from vqmon.scoring.runtime.graph import Array, Placement, Runtime, call_at_priority, is_gpu
+from vqmon.scoring.runtime.onnx_session import ONNX_RUNTIME
 from vqmon.scoring.runtime.verified_model import read_graph_model
+from vqmon.telemetry.logs import log_event
 
 _CACHE_BYTES = 256 * 2**20
 """Size of the cache of all graphs together; the features of one picture of Q-Align take half a megabyte."""
 _CLOSE_GRACE_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+_Opened = TypeVar("_Opened")
 
 
 class OutputCache:
@@ -65,19 +73,21 @@ class OutputCache:
 class SharedGraph:
     """One graph behind its batcher, with cached outputs."""
 
-    def __init__(self, engine: GraphEngine, batcher: Batcher, *, sha256: str, cache: OutputCache) -> None:
-        self._batcher, self._sha256, self._cache = batcher, sha256, cache
+    def __init__(
+        self, engine: GraphEngine | GraphEngineGroup, batcher: Batcher, *, sha256: str, cache: OutputCache
+    ) -> None:
+        self.batcher, self._sha256, self._cache = batcher, sha256, cache
         # for the self-test at load, which does not go through the batcher
         self.load_engine = engine
 
     @property
     def engine(self) -> Engine:
         """The engine in use: the CPU's after a fallback."""
-        return self._batcher.engine
+        return self.batcher.engine
 
     async def infer(self, *inputs: Array, deadline_seconds: float) -> Array:
         """Outputs (rows, ...), computed without the cache; raises ScoreError."""
-        return await self._batcher.infer(*inputs, deadline_seconds=deadline_seconds)
+        return await self.batcher.infer(*inputs, deadline_seconds=deadline_seconds)
 
     async def infer_cached(self, *inputs: Array, deadline_seconds: float) -> Array:
         """Outputs (rows, ...); rows with content that any caller sent recently are not computed again.
@@ -115,7 +125,7 @@ class SharedGraph:
         if missing_rows:
             rows = list(missing_rows.values())
             try:
-                values = await self._batcher.infer(
+                values = await self.batcher.infer(
                     *(array[rows] for array in inputs), deadline_seconds=due_at - loop.time()
                 )
             except BaseException as error:
@@ -129,8 +139,16 @@ class SharedGraph:
 class SharedGraphs:
     """Opens each graph once by its sha256 and closes all of them; opening takes seconds and blocks the event loop."""
 
-    def __init__(self, *, cache_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        cache_bytes: int = _CACHE_BYTES,
+        runtime: Runtime = ONNX_RUNTIME,
+        on_batch: Callable[[BatchFacts], None] = lambda facts: None,
+    ) -> None:
         self._cache = OutputCache(cache_bytes=cache_bytes)
+        # what opens the sessions, also those of frame scorers
+        self.runtime, self._on_batch = runtime, on_batch
         self._graphs: dict[str, SharedGraph] = {}
         self._batchers: list[Batcher] = []
 
@@ -150,7 +168,13 @@ class SharedGraphs:
         on_run: Callable[[float], None] = lambda seconds: None,
     ) -> Batcher:
         """A batcher for an engine, which closes with the graphs."""
-        batcher = Batcher(engine, priority=placement.priority, max_batch_elements=max_batch_elements, on_run=on_run)
+        batcher = Batcher(
+            engine,
+            priority=placement.priority,
+            max_batch_elements=max_batch_elements,
+            on_run=on_run,
+            on_batch=self._on_batch,
+        )
         self._batchers.append(batcher)
         return batcher
 
@@ -174,12 +198,32 @@ class SharedGraphs:
             return shared_graph, False
         model = read_graph_model(graph, folder)
         engine = call_at_priority(
-            placement.priority, lambda: GraphEngine(graph, model, placement, shapes=shapes, buckets=buckets)
+            placement.priority,
+            lambda: open_graph_engine(graph, model, placement, shapes=shapes, buckets=buckets, runtime=self.runtime),
         )
         batcher = self.add_batcher(engine, placement, max_batch_elements=max_batch_elements, on_run=on_run)
         shared_graph = SharedGraph(engine, batcher, sha256=graph.sha256, cache=self._cache)
         self._graphs[graph.sha256] = shared_graph
         return shared_graph, True
+
+    def open_or_fall_back(self, scorer: str, placement: Placement, open_on: Callable[[Placement], _Opened]) -> _Opened:
+        """What `open_on` opens on a placement; with the device "auto", on the CPU when a self-test fails on a GPU.
+
+        Raises ScorerError.
+        """
+        others = set(self._graphs)
+        try:
+            return open_on(placement)
+        except ScorerError as error:
+            opened = [sha256 for sha256 in self._graphs if sha256 not in others]
+            if placement.device != "auto" or not any(is_gpu(self._graphs[each].engine.device) for each in opened):
+                raise
+            for sha256 in opened:
+                batcher = self._graphs.pop(sha256).batcher
+                self._batchers.remove(batcher)
+                batcher.discard()
+            _log.warning(**log_event("scorer.fell_back", scorer=scorer, device="cpu", why=str(error)))
+        return open_on(replace(placement, device="cpu", fallback="the self-test failed on the GPU"))
 
 
 def describe_devices(*graphs: SharedGraph) -> str:

@@ -1,6 +1,7 @@
 """Learned reference measures: one graph that compares pictures of a segment with their partners in its reference."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,8 @@ def open_reference_measures(
         if not isinstance(spec, ReferenceMeasureSpec):
             raise ScorerError(f"{spec.id} scores without a reference: name it in scoring.scorers, not in references")
         check_licence(spec, allow_noncommercial=options.allow_noncommercial)
-        graph = _open_graph(spec, manifest.parent, options.placement, shared_graphs, on_run=options.on_run)
+        open_on = partial(_open_graph, spec, manifest.parent, shared_graphs=shared_graphs, on_run=options.on_run)
+        graph = shared_graphs.open_or_fall_back(spec.id, options.placement, open_on)
         measures.setdefault(spec.name, ReferenceMeasure(spec, graph, deadline_seconds=options.deadline_seconds))
     return list(measures.values())
 
@@ -90,8 +92,8 @@ def _open_graph(
     spec: ReferenceMeasureSpec,
     folder: Path,
     placement: Placement,
-    shared_graphs: SharedGraphs,
     *,
+    shared_graphs: SharedGraphs,
     on_run: Callable[[float], None],
 ) -> SharedGraph:
     """The graph, after its self-test; raises ScorerError."""

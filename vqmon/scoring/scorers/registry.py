@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from vqmon.scoring.manifests.frame_scorer import ScorerSpec, builtin_folder, fin
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, load_level_spec
 from vqmon.scoring.manifests.reference_measure import ReferenceMeasureSpec, load_reference_spec
 from vqmon.scoring.runtime.batcher import Batcher
-from vqmon.scoring.runtime.engines import open_frame_engine
+from vqmon.scoring.runtime.devices import open_frame_engine
 from vqmon.scoring.runtime.graph import Placement, call_at_priority
 from vqmon.scoring.runtime.onnx_session import runtime_versions
 from vqmon.scoring.runtime.shared_graphs import SharedGraphs
@@ -189,7 +190,10 @@ async def open_pair_scorer(
     if not pair_tasks:
         raise ScorerError(f"{spec.id} has no such task for pairs; its tasks: {', '.join(t.name for t in spec.tasks)}")
     async with SharedGraphs() as shared_graphs:
-        model = open_level_model(spec, manifest.parent, options.placement, shared_graphs, on_run=options.on_run)
+        open_levels = partial(
+            open_level_model, spec, manifest.parent, shared_graphs=shared_graphs, on_run=options.on_run
+        )
+        model = shared_graphs.open_or_fall_back(spec.id, options.placement, open_levels)
         yield PairScorer(model, pair_tasks[0])
 
 
@@ -206,16 +210,25 @@ def _open_scorer(
     folder = manifest.parent
     if isinstance(spec, LevelScorerSpec):
         if manifest not in models:
-            models[manifest] = open_level_model(spec, folder, placement, shared_graphs, on_run=on_run)
+            open_levels = partial(open_level_model, spec, folder, shared_graphs=shared_graphs, on_run=on_run)
+            models[manifest] = shared_graphs.open_or_fall_back(spec.id, placement, open_levels)
         first_task = next((task for task in spec.tasks if task.least_frames == 1), spec.tasks[0])
         task = spec.task(task_name) if task_name else first_task
         return LevelScorer(models[manifest], task, deadline_seconds=deadline_seconds)
     if isinstance(spec, CompositeSpec):
-        return open_composite_scorer(
-            spec, folder, placement, shared_graphs, deadline_seconds=deadline_seconds, on_run=on_run
+        open_composite = partial(
+            open_composite_scorer,
+            spec,
+            folder,
+            shared_graphs=shared_graphs,
+            deadline_seconds=deadline_seconds,
+            on_run=on_run,
         )
+        return shared_graphs.open_or_fall_back(spec.id, placement, open_composite)
     spec, onnx = spec.for_display(options.display), manifest.with_suffix(".onnx")
-    engine = call_at_priority(placement.priority, lambda: open_frame_engine(spec, onnx, placement))
+    engine = call_at_priority(
+        placement.priority, lambda: open_frame_engine(spec, onnx, placement, runtime=shared_graphs.runtime)
+    )
     batcher = shared_graphs.add_batcher(engine, placement, on_run=on_run)
     return FrameScorer(spec, batcher, deadline_seconds=deadline_seconds)
 

@@ -22,7 +22,7 @@ from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES
 from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import ScoringSettings
+from vqmon.settings.scoring import ScoringSettings
 
 _SAMPLED_FPS = 2.0
 _ENCODE_DEADLINE_SECONDS = 1800.0

@@ -22,7 +22,7 @@ from vqmon.scoring.manifests.frame_scorer import load_frame_spec
 from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers, pooled_score
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import ScoringSettings
+from vqmon.settings.scoring import ScoringSettings
 
 RNG = np.random.default_rng(1)
 NATIVES = RNG.uniform(12, 90, (200, 1)) + RNG.uniform(-8, 8, (200, 3))

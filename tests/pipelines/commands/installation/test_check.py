@@ -158,6 +158,23 @@ def test_exactly_one_build_of_onnx_runtime_must_be_installed(
     assert text in runtime.text
 
 
+def test_gpus_are_described_where_they_are_asked_for(tmp_path: Path) -> None:
+    """With the precision and the place of TensorRT's engines; whether the GPU is there, the scorers' check tells."""
+    config = tmp_path / "vqmon.toml"
+    assert "gpu" not in results(config, "", up_to="decoders")
+    scoring = '[scoring]\ndevice = "tensorrt"\ndevices = ["0", "1"]\ntensorrt_precision = "float16"\n'
+    gpu = results(config, scoring, up_to="gpu")["gpu"]
+    assert gpu.passed
+    assert gpu.text.startswith(
+        "tensorrt and auto on 0, 1; TensorRT computes in float16, its engines are built at every"
+    )
+    gpu = results(config, f'{scoring}engine_cache = "/var/cache/vqmon"\n', up_to="gpu")["gpu"]
+    assert "its engines are stored in /var/cache/vqmon" in gpu.text
+    gpu = results(config, '[scoring]\ndevices = ["MIG-1", "MIG-2"]\n', up_to="gpu")["gpu"]
+    assert not gpu.passed
+    assert "run one worker for each slice" in gpu.text
+
+
 def test_a_rule_that_names_an_unknown_scorer_fails(tmp_path: Path) -> None:
     """As `run` would refuse it."""
     rule = '[rules.odd]\nkind = "floor"\nscorer = "lit"\nbelow = 40\nfor_seconds = 1\n'

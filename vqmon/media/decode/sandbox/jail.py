@@ -68,6 +68,12 @@ def enter_jail(isolation: Isolation, *, memory_bytes: int, threads: int) -> Isol
     return IsolationReport(in_force=in_force, missing=missing)
 
 
+def stay_outside(reason: str) -> IsolationReport:
+    """Put no protection in force; the process still ends with its parent."""
+    _kill_when_parent_exits()
+    return IsolationReport(in_force={}, missing=dict.fromkeys(PROTECTIONS, reason))
+
+
 def detach_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     """Return (requests, answers) on the socket behind standard input, and point the standard streams to /dev/null.
 

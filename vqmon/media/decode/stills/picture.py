@@ -10,7 +10,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from vqmon.errors import DecodeError
-from vqmon.media.decode.frame_selection import DecodeStats
+from vqmon.media.decode.decoders.frame_selection import DecodeStats
 from vqmon.media.decode.stills.alpha import composite_on_black
 from vqmon.media.decode.stills.still import StillPicture
 from vqmon.media.images.colour import describe_frame_colour
