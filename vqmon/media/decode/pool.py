@@ -228,7 +228,7 @@ class DecoderPool:
     async def _decode(
         self, media: bytes, request: DecodeRequest, *, sound_media: bytes, reference_media: bytes = b""
     ) -> DecodedSegment:
-        while True:
+        for _ in range(2):
             worker = await self._idle_or_new_worker()
             is_new = worker.segment_count == 0
             try:
@@ -236,11 +236,12 @@ class DecoderPool:
                     worker, media, request, sound_media=sound_media, reference_media=reference_media
                 )
             except UnaskedAnswerError:
-                # a late word about an earlier segment costs this one no verdict
+                # a late word about an earlier segment costs this one no verdict; a hostile one is not asked for ever
                 if is_new:
-                    raise DecodeError("crashed", _INVALID_ANSWER) from None
+                    break
             else:
                 return await self._accept(worker, content, raw, request)
+        raise DecodeError("crashed", _INVALID_ANSWER)
 
     async def _ask(
         self,
