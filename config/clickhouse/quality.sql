@@ -39,7 +39,9 @@ CREATE TABLE IF NOT EXISTS vqmon.quality
     decoder          LowCardinality(String),
     scorer_failures  Map(LowCardinality(String), LowCardinality(String)), -- scorer that gave no score -> reason
     audio_values     Map(LowCardinality(String), Float64), -- measurements of the sound, each in its own unit
-    unmeasured_audio LowCardinality(String)
+    unmeasured_audio LowCardinality(String),
+    subtitle_cues     Map(LowCardinality(String), UInt32), -- rendition of subtitles that was read -> cues
+    subtitle_problems Map(LowCardinality(String), LowCardinality(String)) -- rendition that was not read -> why
 )
 -- The same event may come twice (a segment announced twice, a consumer that starts again): the newest row remains when
 -- parts are merged, and SELECT ... FINAL returns only that row before the merge.
@@ -70,6 +72,7 @@ WITH
     JSONExtractRaw(segment, 'rendition') AS rendition_json,
     JSONExtractRaw(data, 'media') AS media,
     JSONExtractRaw(data, 'audio') AS audio,
+    JSONExtractArrayRaw(data, 'subtitles') AS subtitle_tracks,
     JSONExtractArrayRaw(data, 'scores') AS scores
 SELECT
     JSONExtractString(data, 'id') AS event_id,
@@ -140,7 +143,21 @@ SELECT
             CAST(map('drift_seconds', JSONExtractFloat(audio, 'end_offset_seconds') - JSONExtractFloat(audio, 'offset_seconds')), 'Map(LowCardinality(String), Float64)')
         )
     ) AS audio_values,
-    JSONExtractString(data, 'unmeasured_audio') AS unmeasured_audio
+    JSONExtractString(data, 'unmeasured_audio') AS unmeasured_audio,
+    CAST(
+        arrayMap(
+            track -> (JSONExtractString(track, 'name'), JSONExtractUInt(track, 'cues')),
+            arrayFilter(track -> JSONExtractString(track, 'problem') = '', subtitle_tracks)
+        ),
+        'Map(LowCardinality(String), UInt32)'
+    ) AS subtitle_cues,
+    CAST(
+        arrayMap(
+            track -> (JSONExtractString(track, 'name'), JSONExtractString(track, 'problem')),
+            arrayFilter(track -> JSONExtractString(track, 'problem') != '', subtitle_tracks)
+        ),
+        'Map(LowCardinality(String), LowCardinality(String))'
+    ) AS subtitle_problems
 FROM vqmon.quality_topic
 ARRAY JOIN if(empty(scores), [''], scores) AS score
 -- The topic also has ends and deploy markers.

@@ -69,7 +69,9 @@ SELECT
     if(mapContains(q.audio_values, 'end_offset_seconds'), q.audio_values['end_offset_seconds'], NULL) AS audio_end_offset_seconds,
     if(mapContains(q.audio_values, 'drift_seconds'), q.audio_values['drift_seconds'], NULL) AS audio_drift_seconds,
     if(mapContains(q.audio_values, 'gap_seconds'), q.audio_values['gap_seconds'], NULL) AS audio_gap_seconds,
-    nullIf(q.unmeasured_audio, '') AS unmeasured_audio
+    nullIf(q.unmeasured_audio, '') AS unmeasured_audio,
+    if(empty(q.subtitle_cues), NULL, toJSONString(q.subtitle_cues)) AS subtitle_cues,
+    if(empty(q.subtitle_problems), NULL, toJSONString(q.subtitle_problems)) AS subtitle_problems
 FROM vqmon.quality AS q FINAL;
 
 CREATE OR REPLACE VIEW vqmon.v_experiments AS SELECT * FROM vqmon.v_scores WHERE arm IS NOT NULL;

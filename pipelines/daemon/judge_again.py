@@ -68,8 +68,12 @@ def judge_again(
     confirmed = set(stored_alert_ids)
     judged: list[HistoryWrite] = []
     for write in writes:
-        outcomes = [outcome for each in write.outcomes for outcome in pass_on.continue_lane(each)]
-        alerts = [alert for outcome in outcomes for alert in judge.judge(outcome)]
+        outcomes: list[Outcome] = []
+        alerts: list[Alert] = []
+        for outcome in (outcome for each in write.outcomes for outcome in pass_on.continue_lane(each)):
+            outcome = judge.label(outcome)
+            outcomes.append(outcome)
+            alerts += judge.judge(outcome)
         alerts += [alert for end in write.ends for alert in judge.end_stream(end)]
         confirmed.update(alert.id for alert in alerts)
         provisional |= {alert.id: alert for alert in write.alerts if alert.stream_id != OWN_STREAM}

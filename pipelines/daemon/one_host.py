@@ -17,7 +17,6 @@ from pipelines.daemon.overload import CHECK_SECONDS, OverloadMonitor
 from pipelines.daemon.partial_verdicts import OnPartial, counting_partials, watch_open_segments
 from pipelines.daemon.stream_ends import publish_requested_ends
 from pipelines.observe.observer import Observation
-from pipelines.observe.playlists.ad_breaks import AdBreakLabels
 from pipelines.observe.playlists.partial_verdicts import PartialObserver
 from pipelines.observe.poison import PoisonGuard
 from pipelines.observe.scoring_tiers import RecordStage
@@ -413,7 +412,6 @@ class OutcomeSink:
         self._record_stage = record_stage
         self._writer = writer
         self.decider = decider
-        self._ad_breaks = AdBreakLabels()
 
     @property
     def is_provisional(self) -> bool:
@@ -422,10 +420,15 @@ class OutcomeSink:
 
     async def publish(self, rendition_key: str, observations: Sequence[Observation]) -> Sequence[Alert]:
         """Judge and write consecutive observations of one rendition."""
-        outcomes = [self._ad_breaks.label(observation.outcome) for observation in observations]
-        with span("publish", links=[observation.span_context for observation in observations], segments=len(outcomes)):
+        outcomes: list[Outcome] = []
+        alerts: list[Alert] = []
+        links = [observation.span_context for observation in observations]
+        with span("publish", links=links, segments=len(observations)):
             with span("judge"):
-                alerts = [alert for outcome in outcomes for alert in self.judge.judge(outcome)]
+                for observation in observations:
+                    outcome = self.judge.label(observation.outcome)
+                    outcomes.append(outcome)
+                    alerts += self.judge.judge(outcome)
             cursor = _cursor_after(rendition_key, outcomes)
             thumbnails = {seen.outcome.id: seen.thumbnails for seen in observations if seen.thumbnails}
             with span("write"):

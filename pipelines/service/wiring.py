@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +18,9 @@ from pydantic import ValidationError
 import vqmon
 from pipelines.observe.observer import FindReference, FindSound, FindSubtitles, Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
+from pipelines.observe.playlists.by_stream import StreamPlaylists
 from pipelines.observe.playlists.partial_verdicts import PartialObserver
+from pipelines.observe.playlists.positions import StreamPlaylist
 from pipelines.observe.playlists.references import ReferencePlaylist
 from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
 from pipelines.observe.playlists.subtitles import SubtitlePlaylists
@@ -106,9 +107,7 @@ async def open_observer(
             versions={**pool.versions, **await _versions(settings.scoring)},
             now=utc_now,
             record_stage=record_stage,
-            find_reference=_stream_references(settings.source.streams, fetcher),
-            find_sound=_segment_sound(settings, fetcher),
-            find_subtitles=_segment_subtitles(settings, fetcher),
+            **_finders(settings, fetcher),
             located_drop_frames=settings.scoring.located_frames,
             partial=_partial_observer(settings, fetcher, pool, tiers.scorers[0]),
         )
@@ -223,84 +222,66 @@ async def open_picture_decoder(
         yield decode
 
 
-class _StreamsByArm:
-    """The watched stream of a segment, by id; of those that share an id, by arm."""
-
-    def __init__(self, streams: Sequence[WatchedStream]) -> None:
-        self._arms: dict[str, dict[str, WatchedStream]] = {}
-        for stream in streams:
-            self._arms.setdefault(stream.id, {})[stream.arm] = stream
-
-    def find(self, segment: Segment) -> WatchedStream | None:
-        """The stream; None when the settings do not name it."""
-        arms = self._arms.get(segment.rendition.stream_id, {})
-        return arms.get(segment.all_labels.get("arm", ""), next(iter(arms.values())) if len(arms) == 1 else None)
-
-
-def _as_listed(segment: Segment, stream: WatchedStream) -> Segment:
-    """The segment with the name that the playlist of its stream gives the rendition."""
-    name = segment.rendition.name.removesuffix(f"@{stream.arm}")
-    return replace(segment, rendition=replace(segment.rendition, name=name))
-
-
-def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindReference:
-    """The reference of each segment, by the settings of its stream."""
-    by_arm = _StreamsByArm(streams)
-    playlists = {
-        (stream.id, stream.arm): ReferencePlaylist(
-            as_url(stream.reference_playlist),
-            stream_url=as_url(stream.url),
-            rendition=stream.reference_rendition,
-            fetcher=fetcher,
-            now=utc_now,
-        )
-        for stream in streams
-        if stream.reference_playlist
+def _finders(settings: Settings, fetcher: Fetcher) -> dict[str, Any]:
+    """What finds the reference, the sound and the subtitles of a segment, as arguments of Observer."""
+    playlists = StreamPlaylists(
+        (stream, StreamPlaylist(as_url(stream.url), fetcher=fetcher, now=utc_now)) for stream in settings.source.streams
+    )
+    return {
+        "find_reference": _stream_references(playlists, fetcher),
+        "find_sound": _segment_sound(settings.audio, playlists),
+        "find_subtitles": _segment_subtitles(settings.subtitles, playlists, fetcher),
     }
 
+
+def _stream_references(playlists: StreamPlaylists, fetcher: Fetcher) -> FindReference:
+    """The reference of each segment, by the settings of its stream."""
+
+    def make(stream: WatchedStream, playlist: StreamPlaylist) -> FindReference:
+        if not stream.reference_playlist:
+            return partial(_stated_reference, stream)
+        url, rendition = as_url(stream.reference_playlist), stream.reference_rendition
+        return ReferencePlaylist(url, stream=playlist, rendition=rendition, fetcher=fetcher, now=utc_now).find
+
+    finders = playlists.finders(make)
+
     async def find_reference(segment: Segment) -> Reference | ReferenceComparison | None:
-        stream = by_arm.find(segment)
-        if stream is None:
-            return None
-        playlist = playlists.get((stream.id, stream.arm))
-        return await playlist.find(_as_listed(segment, stream)) if playlist else stream.reference_of(segment)
+        found = finders.find(segment)
+        return await found[1](found[0]) if found else None
 
     return find_reference
 
 
-def _segment_sound(settings: Settings, fetcher: Fetcher) -> FindSound:
+async def _stated_reference(stream: WatchedStream, segment: Segment) -> Reference | None:
+    return stream.reference_of(segment)
+
+
+def _segment_sound(audio: AudioSettings, playlists: StreamPlaylists) -> FindSound:
     """The sound of each segment whose message, or whose playlist, has it apart from the pictures."""
-    streams = settings.source.streams if settings.audio.enabled else ()
-    by_arm = _StreamsByArm(streams)
-    playlists = {
-        (stream.id, stream.arm): SoundPlaylist(as_url(stream.url), fetcher=fetcher, now=utc_now) for stream in streams
-    }
+    finders = playlists.finders(lambda stream, playlist: SoundPlaylist(playlist, now=utc_now).find)
 
     async def find_sound(segment: Segment) -> SeparateSound | None:
-        stream = by_arm.find(segment)
-        if stream is None:
-            return announced_sound(segment) if settings.audio.enabled else None
-        return await playlists[stream.id, stream.arm].find(_as_listed(segment, stream))
+        if not audio.enabled:
+            return None
+        announced, found = announced_sound(segment), finders.find(segment)
+        return await found[1](found[0]) if found and announced is None else announced
 
     return find_sound
 
 
-def _segment_subtitles(settings: Settings, fetcher: Fetcher) -> FindSubtitles | None:
+def _segment_subtitles(
+    subtitles: SubtitlesSettings, playlists: StreamPlaylists, fetcher: Fetcher
+) -> FindSubtitles | None:
     """The subtitles of each segment whose stream has a playlist; None where they are not watched."""
-    streams = settings.source.streams if settings.subtitles.enabled else ()
-    if not streams:
+    if not subtitles.enabled:
         return None
-    by_arm = _StreamsByArm(streams)
-    playlists = {
-        (stream.id, stream.arm): SubtitlePlaylists(
-            as_url(stream.url), fetcher=fetcher, fetch=fetcher.fetch, now=utc_now
-        )
-        for stream in streams
-    }
+    finders = playlists.finders(
+        lambda stream, playlist: SubtitlePlaylists(playlist, fetch=fetcher.fetch, now=utc_now).find
+    )
 
     async def find_subtitles(segment: Segment) -> tuple[SubtitleFacts, ...]:
-        stream = by_arm.find(segment)
-        return await playlists[stream.id, stream.arm].find(_as_listed(segment, stream)) if stream else ()
+        found = finders.find(segment)
+        return await found[1](found[0]) if found else ()
 
     return find_subtitles
 

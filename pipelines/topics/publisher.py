@@ -1,23 +1,29 @@
 """Writes segment messages, ends and markers to the segments topic: in place of a packager, or to score an archive."""
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipelines.observe.playlists.positions import StreamPlaylist
+from pipelines.observe.playlists.sound import SoundPlaylist, audio_address
 from pipelines.service.brokers import connection_of, topic_names, topic_specs_of
 from pipelines.service.wiring import as_url, fetch_policy, utc_now
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd, stream_end
 from vqmon.core.types import Rendition, Segment, SegmentFailure
-from vqmon.errors import FetchError, SettingsError
+from vqmon.errors import FetchError, SegmentError, SettingsError
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.sources.playlist import DiscoveredSegments, discover_segments
 from vqmon.settings.load import Settings
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.kafka import IdempotentProducer, check_topics, create_topics
 from vqmon.transport.kafka.records import Headers
 from vqmon.transport.kafka.topics import required_acls, tool_options
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
 from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
+
+log = logging.getLogger("vqmon.publish")
 
 _BATCH_RECORDS = 500
 _PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
@@ -44,7 +50,9 @@ async def publish_segments(
     last segment of a rendition whose playlists will list no more, its end is published.
     """
     async with Fetcher(fetch_policy(settings, named=addresses)) as fetcher:
-        listings = [await _list_segments(address, fetcher) for address in addresses]
+        listings = [
+            await _with_sound(address, await _list_segments(address, fetcher), fetcher) for address in addresses
+        ]
     items = [item for listing in listings for item in listing.items]
     listed = [item for item in items if isinstance(item, Segment)]
     labelled = _with_labels(_with_sequences(listed), stream_id=stream_id, rendition=rendition, arm=arm)
@@ -137,6 +145,31 @@ async def _list_segments(address: str, fetcher: Fetcher) -> DiscoveredSegments:
         except FetchError as error:
             raise SettingsError(f"{address.split('?')[0]}: {error}") from error
     return DiscoveredSegments(items=_list_files(address))
+
+
+async def _with_sound(address: str, listing: DiscoveredSegments, fetcher: Fetcher) -> DiscoveredSegments:
+    """The segments with the addresses of their sound, where their playlist lists it apart from the pictures.
+
+    Of each rendition whose sound cannot be found it is said once why; its segments are published without.
+    """
+    url = as_url(address)
+    if not listing.is_playlist:
+        return listing
+    sound = SoundPlaylist(StreamPlaylist(url, fetcher=fetcher, now=utc_now), now=utc_now)
+    items: list[Segment | SegmentFailure] = []
+    failed: set[str] = set()
+    for item in listing.items:
+        if isinstance(item, Segment):
+            try:
+                found = await sound.find(item)
+            except SegmentError as error:
+                found, name = None, item.rendition.name
+                if name not in failed:
+                    failed.add(name)
+                    log.warning(**log_event("sound.unavailable", rendition=name, segment=item.key, why=error.detail))
+            item = replace(item, audio=audio_address(found)) if found else item
+        items.append(item)
+    return replace(listing, items=items)
 
 
 def _list_files(address: str) -> Sequence[Segment]:

@@ -17,9 +17,10 @@ import pytest
 from tests.acceptance.streams import BLACK, serving, write_story, write_vod
 from tests.conftest import need
 from tests.media.clips import MOTION, clip, ffmpeg, x264
+from tests.media.decode.test_splices import SECTION, with_event
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.judge import Judge
-from vqmon.core.types import Outcome, QualityEvent, SegmentFailure
+from vqmon.core.types import AD_BREAK_LABEL, Outcome, QualityEvent, SegmentFailure
 from vqmon.errors import NoHistoryError, StoreError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.history import open_history
@@ -86,6 +87,35 @@ def test_a_segment_that_kills_the_daemon_at_every_start_is_passed_after_the_seco
 
     assert [daemon.returncode for daemon in daemons] == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert [getattr(outcome, "reason", "") for outcome in outcomes] == ["", "poison", "", ""]
+
+
+def test_a_kill_within_an_ad_break_loses_no_label(tmp_path: Path) -> None:
+    """The splice message is in a segment that is not observed again."""
+    source, flags = MOTION.format(size="192x108", rate="25", seconds=1), "empty_moov+frag_keyframe+default_base_moof"
+    media = ffmpeg("-f", "lavfi", "-i", source, *x264(), "-movflags", flags, "-f", "mp4", "-")
+    folder, history = tmp_path / "ads", tmp_path / "vqmon.db"
+    # 30 s from the end of the second segment on
+    write_story(folder, [media, with_event(media, SECTION, time=100), *[media] * 5], seconds=1)
+    daemons: list[subprocess.Popen[bytes]] = []
+
+    def kill(path: str) -> None:
+        if not path.endswith("4.ts") or len(daemons) > 1:
+            return
+        while len(stored_outcomes(history)) < 4:
+            time.sleep(0.02)
+        daemons[-1].kill()
+
+    with serving(folder, on_request=kill) as origin:
+        watch = [sys.executable, "-m", "vqmon", "watch", f"{origin}/story.m3u8", "--history", str(history)]
+        for _ in range(2):
+            one_at_a_time = {**os.environ, "VQMON_DAEMON__IN_FLIGHT": "1", "VQMON_DECODE__WORKERS": "1"}
+            daemons.append(subprocess.Popen(watch, cwd=tmp_path, env=one_at_a_time, stdout=subprocess.DEVNULL))
+            daemons[-1].wait(timeout=100)
+    outcomes = stored_outcomes(history)
+
+    assert [daemon.returncode for daemon in daemons] == [-signal.SIGKILL, 0]
+    labels = [outcome.segment.labels.get(AD_BREAK_LABEL) for outcome in outcomes]
+    assert labels == [None, None, *["yes"] * 5]
 
 
 def stored_outcomes(history: Path) -> list[Outcome]:

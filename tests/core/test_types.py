@@ -11,9 +11,9 @@ from tests.factories import RENDITION, START
 from vqmon.core.types import (
     Alert,
     AlertEvidence,
+    AudioAddress,
     ByteRange,
     Encryption,
-    MediaAddress,
     Reference,
     Rendition,
     SegmentFailure,
@@ -47,7 +47,7 @@ def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
 def test_a_segment_for_the_world_has_no_secret_in_any_address(url: str, public: str) -> None:
     encryption = Encryption(method="AES-128", key_url=url)
     reference = Reference(url=url, init_url=url, encryption=encryption)
-    sound = MediaAddress(url=url, init_url=url, encryption=encryption)
+    sound = AudioAddress(url=url, init_url=url, encryption=encryption)
     segment = replace(factories.segment(), url=url, init_url=url, encryption=encryption, reference=reference)
     shown = replace(segment, audio=sound).without_secrets()
     assert shown.reference is not None

@@ -63,6 +63,7 @@ __all__ = [
     "UNMEASURED_AUDIO",
     "Alert",
     "AlertEvidence",
+    "AudioAddress",
     "AudioFacts",
     "ByteRange",
     "ClipSampling",
@@ -191,6 +192,25 @@ class Reference(MediaAddress):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AudioAddress(MediaAddress):
+    """The sound of a segment, where that is apart from the pictures."""
+
+    # segments of sound that follow and belong to the same pictures, in order
+    more: tuple[MediaAddress, ...] = ()
+    # its begin and its end minus those of the pictures on the clock of the timestamps, as the playlists say; 0 = they
+    # do not tell, or are equal
+    starts_seconds: float = 0.0
+    ends_seconds: float = 0.0
+    # whether it was paired with the pictures by its media sequence number, as the playlists state no times
+    is_numbered: bool = False
+
+    def without_secrets(self) -> Self:
+        """The same without credentials, query and fragment of the addresses."""
+        public = MediaAddress.without_secrets(self)
+        return replace(public, more=tuple(each.without_secrets() for each in self.more))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
     """A further address of a segment's media, tried when the ones before it fail; ranges and key are the same."""
 
@@ -234,7 +254,7 @@ class Segment:
     # the same media at other addresses, in the order in which they are tried
     mirrors: tuple[Mirror, ...] = ()
     # its sound, where that is apart from the pictures; None = in the segment, or in what its playlist lists
-    audio: MediaAddress | None = None
+    audio: AudioAddress | None = None
 
     def __post_init__(self) -> None:
         _need_utc(self.starts_at, "starts_at")
@@ -348,6 +368,16 @@ class QualityEvent:
             for heat_map in self.heat_maps
         ]
         return tuple(heat_map for heat_map in chosen if any(heat_map.frames))
+
+    @property
+    def subtitle_cues(self) -> Mapping[str, int]:
+        """The cues of each rendition of subtitles that was read, by its name."""
+        return {track.name: track.cues for track in self.subtitles if not track.problem}
+
+    @property
+    def subtitle_problems(self) -> Mapping[str, str]:
+        """The keys of SUBTITLE_PROBLEMS of the renditions that were not read, by their names."""
+        return {track.name: track.problem for track in self.subtitles if track.problem}
 
     @property
     def main_score(self) -> Score | None:

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from pipelines.fleet.judging.encoding import GatheredValues, RecordEncoder
 from pipelines.fleet.judging.records import ControlRecord, JudgedRecords, ObservedRecord, ProducerIdentity
 from pipelines.fleet.judging.states import OUTAGES_KEY, OVERLOAD_KEY, REJECTIONS_KEY, encode_states, parse_states
-from pipelines.observe.playlists.ad_breaks import AdBreakLabels
 from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.media_timeline import DUPLICATE
@@ -68,7 +67,6 @@ class PartitionJudge:
         self._judge = Judge(rules, states, gather=self._gathered.add, retention=retention)
         self._outages = parse_outages(stored.get(OUTAGES_KEY))
         self._rejections = parse_rejections(stored.get(REJECTIONS_KEY))
-        self._ad_breaks = AdBreakLabels()
         self.is_halted = False
 
     def judge_records(self, ready: Sequence[ObservedRecord | ControlRecord]) -> JudgedRecords:
@@ -158,7 +156,7 @@ class PartitionJudge:
 
     def _labelled(self, observed: ObservedRecord) -> ObservedRecord:
         """Label the outcome of a segment in an ad break; nothing is copied for any other."""
-        outcome = self._ad_breaks.label(observed.outcome)
+        outcome = self._judge.label(observed.outcome)
         return observed if outcome is observed.outcome else replace(observed, outcome=outcome)
 
     def _without_second_verdict(self, observed: ObservedRecord) -> ObservedRecord:

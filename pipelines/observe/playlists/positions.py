@@ -95,7 +95,7 @@ async def find_when_listed(
         waited += _POLL_SECONDS
 
 
-class OwnPlaylists:
+class _OwnPlaylists:
     """The playlists of a stream's own renditions, by which its segments are located."""
 
     def __init__(
@@ -126,16 +126,18 @@ class StreamPlaylist:
     def __init__(self, url: str, *, fetcher: Fetcher, now: Callable[[], datetime]) -> None:
         self.url, self._fetcher = url, fetcher
         self._loader: PlaylistLoader | None = None
-        self._own = OwnPlaylists(self._load_own, now)
+        self._opening = asyncio.Lock()
+        self._own = _OwnPlaylists(self._load_own, now)
 
     async def opened(self) -> PlaylistLoader:
         """What loads it; raises SegmentError("playlist")."""
-        if self._loader is None:
-            self._loader = await open_playlist(self.url, self._fetcher)
-        return self._loader
+        async with self._opening:
+            if self._loader is None:
+                self._loader = await open_playlist(self.url, self._fetcher)
+            return self._loader
 
     async def position_of(self, segment: Segment) -> "Position":
-        """As `OwnPlaylists.position_of`."""
+        """Where the segment is in the playlist of its rendition; by the segment alone when that does not list it."""
         return await self._own.position_of(segment)
 
     async def _load_own(self, name: str, now: datetime) -> MediaPlaylist:
@@ -229,8 +231,12 @@ def _locate(segment: Segment, playlist: MediaPlaylist) -> Position | None:
 
 def _offsets(playlist: MediaPlaylist) -> list[float]:
     """Seconds from the start of the first segment to that of each."""
-    offsets, seconds = [], 0.0
+    offsets: list[float] = []
+    first = playlist.entries[0].presentation_seconds if playlist.entries else None
+    seconds = 0.0
     for entry in playlist.entries:
+        if entry.presentation_seconds is not None and first is not None:
+            seconds = entry.presentation_seconds - first
         offsets.append(seconds)
         seconds += entry.duration_seconds
     return offsets

@@ -15,9 +15,8 @@ from pipelines.observe.playlists.positions import (
     StreamPlaylist,
     find_when_listed,
 )
-from vqmon.core.types import AudioFacts, Segment
+from vqmon.core.types import AudioAddress, AudioFacts, MediaAddress, Segment
 from vqmon.errors import SegmentError
-from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.sources.media_playlist import MediaPlaylist
 
 _MAX_PARTS = 16
@@ -53,23 +52,53 @@ class SeparateSound:
 
 
 def announced_sound(segment: Segment) -> SeparateSound | None:
-    """The sound whose address is in the message of a segment; offsets are then those of the timestamps."""
-    if segment.audio is None:
+    """The sound whose address is in the message of a segment."""
+    audio = segment.audio
+    if audio is None:
         return None
-    return SeparateSound(parts=(segment_at(segment, segment.audio),), starts_seconds=0.0, ends_seconds=0.0)
+    return SeparateSound(
+        parts=tuple(segment_at(segment, media) for media in (audio, *audio.more)),
+        starts_seconds=audio.starts_seconds,
+        ends_seconds=audio.ends_seconds,
+        is_numbered=audio.is_numbered,
+    )
+
+
+def audio_address(sound: SeparateSound) -> AudioAddress:
+    """Sound as the message of its segment states it."""
+    first, *others = (_media_address(part) for part in sound.parts)
+    return AudioAddress(
+        url=first.url,
+        byte_range=first.byte_range,
+        init_url=first.init_url,
+        init_byte_range=first.init_byte_range,
+        encryption=first.encryption,
+        more=tuple(others),
+        starts_seconds=round(sound.starts_seconds, 6),
+        ends_seconds=round(sound.ends_seconds, 6),
+        is_numbered=sound.is_numbered,
+    )
+
+
+def _media_address(part: Segment) -> MediaAddress:
+    return MediaAddress(
+        url=part.url,
+        byte_range=part.byte_range,
+        init_url=part.init_url,
+        init_byte_range=part.init_byte_range,
+        encryption=part.encryption,
+    )
 
 
 class SoundPlaylist:
-    """The sound of the stream whose playlist is at `url`.
+    """The sound that the playlist of a stream offers.
 
     It is paired with the pictures by the dates of both playlists where they have them, else by the time after the first
     segment where both have ended, else by the media sequence number.
     """
 
-    def __init__(
-        self, url: str, *, fetcher: Fetcher, now: Callable[[], datetime], sleep: Sleep = asyncio.sleep
-    ) -> None:
-        self._stream, self._now, self._sleep = StreamPlaylist(url, fetcher=fetcher, now=now), now, sleep
+    def __init__(self, stream: StreamPlaylist, *, now: Callable[[], datetime], sleep: Sleep = asyncio.sleep) -> None:
+        self._stream, self._now, self._sleep = stream, now, sleep
         # by rendition; None = its sound is in its own segments, or it has none
         self._playlists: dict[str, CachedPlaylist | None] = {}
 

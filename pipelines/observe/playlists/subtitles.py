@@ -19,7 +19,6 @@ from vqmon.core.types import Segment, SubtitleFacts
 from vqmon.errors import SegmentError
 from vqmon.flow import run_concurrently
 from vqmon.media.ancillary.subtitles import count_cues
-from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry, SubtitleTrack
 
 _MAX_PARTS = 16
@@ -30,23 +29,16 @@ _MAX_DETAIL_CHARACTERS = 200
 
 
 class SubtitlePlaylists:
-    """The subtitles of the stream whose playlist is at `url`, each segment of them fetched once.
+    """The subtitles that the playlist of a stream offers, each segment of them fetched once.
 
     They are paired with the pictures as sound is: by the dates of both playlists where they have them, else by the time
     after the first segment where both have ended, else by the media sequence number.
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        fetcher: Fetcher,
-        fetch: Fetch,
-        now: Callable[[], datetime],
-        sleep: Sleep = asyncio.sleep,
+        self, stream: StreamPlaylist, *, fetch: Fetch, now: Callable[[], datetime], sleep: Sleep = asyncio.sleep
     ) -> None:
-        self._stream = StreamPlaylist(url, fetcher=fetcher, now=now)
-        self._fetch, self._now, self._sleep = fetch, now, sleep
+        self._stream, self._fetch, self._now, self._sleep = stream, fetch, now, sleep
         # by rendition of the video, as they were first listed: what is not listed any more is missed
         self._tracks: dict[str, tuple[SubtitleTrack, ...]] = {}
         # by URL and name: renditions of the video mostly share them

@@ -63,6 +63,16 @@ HLS: dict[str, tuple[str | Files, list[str]]] = {
     "EXTINF with a word": (hls("#EXTINF:two,", *GOOD[1:]), ["main 0 s0.ts 0", "main 1 s1.ts 2"]),
     "EXTINF not a number": (hls("#EXTINF:nan,", *GOOD[1:]), ["main 0 s0.ts 0", "main 1 s1.ts 2"]),
     "EXTINF without a colon": (hls("#EXTINF", *GOOD[1:]), ["main 0 s0.ts 0", "main 1 s1.ts 2"]),
+    "EXTINF with attributes and no comma": (
+        hls('#EXTINF:2 tvg-id="x" group-title="a,b",Name', *GOOD[1:]),
+        BOTH,
+    ),
+    "NULs behind the end": (hls(*GOOD) + "\n" + "\0" * 64, BOTH),
+    "a variable that is not defined": (
+        hls('#EXT-X-DEFINE:NAME="x",VALUE="s0"', "#EXTINF:2,", "{$y}.ts", "#EXTINF:2,", "{$x}.ts"),
+        ["main 0 playlist: line 5: variable y is not defined", "main 1 s0.ts 2"],
+    ),
+    "a variable that cannot be imported": (hls('#EXT-X-DEFINE:IMPORT="x"', *GOOD), BOTH),
     "an address without EXTINF": (hls("s0.ts", *GOOD[2:]), ["main 0 s0.ts 0", "main 1 s1.ts 2"]),
     "BYTERANGE without a number behind @": (
         hls("#EXTINF:2,", "#EXT-X-BYTERANGE:10@", "a.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:20@10", "a.ts"),
@@ -255,6 +265,14 @@ async def test_sound_and_text_alone_are_no_video(tmp_path: Path, content: str) -
 
 
 WARNED: dict[str, tuple[str | Files, str]] = {
+    "a variant without an address": (
+        {"in": master(VARIANT, "v.m3u8", "#EXT-X-STREAM-INF:BANDWIDTH=1"), "v.m3u8": hls(*GOOD)},
+        "90p: line 4: EXT-X-STREAM-INF: no address follows",
+    ),
+    "a variant before the address of the next": (
+        {"in": master("#EXT-X-STREAM-INF:BANDWIDTH=1", VARIANT, "v.m3u8"), "v.m3u8": hls(*GOOD)},
+        "90p: line 2: EXT-X-STREAM-INF: no address follows",
+    ),
     "EXTINF": (hls("#EXTINF:,Song", "s0.ts"), 'main: line 3: EXTINF: "" is no duration'),
     "EXTINF behind blank lines": (hls("", "", "#EXTINF:x,", "s0.ts"), 'main: line 5: EXTINF: "x" is no duration'),
     "an address": (hls("s0.ts", *GOOD), "main: line 3: an address without EXTINF"),

@@ -134,6 +134,21 @@ def test_a_live_playlist_without_numbers_is_followed_by_its_addresses() -> None:
     ]  # fmt: skip
 
 
+def test_segments_are_where_the_presentation_has_them() -> None:
+    """Without dates: behind a hole of a timeline, and also when it comes first after a restart."""
+    starts, seconds = (0.0, 4.0, 20.0, 23.5), 4.0
+    entries = [
+        replace(entry, duration_seconds=seconds, presentation_seconds=at)
+        for entry, at in zip(listing(range(4)).entries, starts, strict=True)
+    ]
+    playlist = replace(listing(range(4), is_ended=True), entries=entries)
+    for taken in range(4):
+        items = follower().update(playlist, NOON)[:taken]
+        cursor = cursor_after(items[-1]) if items else None
+        items += follower(cursor).update(playlist, NOON)
+        assert [(segment_of(item).starts_at - NOON).total_seconds() for item in items] == list(starts)
+
+
 def test_an_entry_with_a_problem_is_a_failure() -> None:
     """In its place, with what the playlist said."""
     listed = listing(range(2))

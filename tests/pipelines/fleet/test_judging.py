@@ -1,6 +1,7 @@
 """Any record whatsoever becomes one outcome that can be judged, written and read back."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,7 +18,8 @@ from tests.factories import RENDITION, START
 from tests.pipelines.fleet.partitions.test_worker import RULES
 from tests.pipelines.memory_fleet import IDENTITY, NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, StreamEnd, stream_end
-from vqmon.core.types import Alert, Segment
+from vqmon.core.frames import SpliceCue
+from vqmon.core.types import AD_BREAK_LABEL, Alert, Segment
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.kafka import Record
 from vqmon.transport.wire import cloudevents
@@ -187,6 +189,33 @@ async def test_an_overload_of_the_worker_is_an_alert_that_outlives_it() -> None:
     (resolved,) = await judge(3, "")
     assert (resolved.id, resolved.state) == (opened.id, "resolved")
     assert await judge(4, "") == []
+
+
+async def test_an_ad_break_outlives_its_worker() -> None:
+    """Every record is judged by another worker, which has the state topic; a rule that masks breaks sees none of it."""
+    stored: dict[str, bytes] = {}
+    cue = SpliceCue(begins=True, at_seconds=4.0, seconds=8.0)
+    rules = parse_rules(LOW_SCORE + "mask_ad_breaks = true\n")
+
+    async def observe(segment: Segment) -> Observation:
+        event = factories.event(sequence=segment.sequence, score=20.0 if segment.sequence in (2, 3) else 80.0)
+        event = replace(event, segment=segment)
+        cues = (cue,) if segment.sequence == 1 else ()
+        return Observation(outcome=replace(event, media=replace(event.media, splices=cues)))
+
+    labels = []
+    for number in range(6):
+        key, value = encode_segment(segment(number), source="test")
+        record = Record(0, number, key, value, (), 0)
+        observed = await observe_record(record, observe, IDENTITY, now=lambda: START)
+        judged = PartitionJudge(0, IDENTITY, rules=rules, stored=stored, rejected_limit=0.9).judge_records([observed])
+        for written in judged.records:
+            assert written.topic != NAMES.alerts
+            if written.topic == NAMES.quality:
+                labels.append(cloudevents.parse_outcome(written.value or b"").segment.labels.get(AD_BREAK_LABEL))
+            if written.topic == NAMES.state and written.value is not None:
+                stored[(written.key or b"").decode()] = written.value
+    assert labels == [None, None, "yes", "yes", None, None]
 
 
 async def test_a_segment_that_is_announced_twice_gets_one_verdict() -> None:

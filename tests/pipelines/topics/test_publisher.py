@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.observe.playlists.sound import announced_sound
 from pipelines.topics import publisher
 from pipelines.topics.publisher import encode_records, ended_renditions, publish_end, publish_marker, publish_segments
 from tests import factories
@@ -217,3 +218,75 @@ async def test_an_end_goes_to_every_partition(producer: RecordingProducer) -> No
         ("v.segments.v1", b"news-1", end)
     ] * 3
     assert all(is_control_message(dict(headers)) for _, _, headers in records)
+
+
+HLS = """#EXTM3U
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="en",DEFAULT=YES,URI="en.m3u8"
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="lost",NAME="en",DEFAULT=YES,URI="lost.m3u8"
+#EXT-X-STREAM-INF:BANDWIDTH=2000000,RESOLUTION=1280x720,AUDIO="a"
+video.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=1000000,RESOLUTION=640x360
+muxed.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=500000,RESOLUTION=320x180,AUDIO="lost"
+low.m3u8
+"""
+
+
+def media_playlist(name: str, durations: Sequence[float], *, init: str = "") -> str:
+    entries = "".join(f"#EXTINF:{seconds},\n{name}{number}.m4s\n" for number, seconds in enumerate(durations))
+    head = f"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:0\n{init}"
+    return f"{head}{entries}#EXT-X-ENDLIST\n"
+
+
+async def test_sound_apart_from_the_pictures_is_in_the_messages(
+    tmp_path: Path, producer: RecordingProducer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a daemon on one host finds it: several segments of sound for one of pictures, with what the playlists say."""
+    playlists = {
+        "main.m3u8": HLS,
+        "video.m3u8": media_playlist("v", [6, 6]),
+        "muxed.m3u8": media_playlist("m", [6, 6]),
+        "low.m3u8": media_playlist("l", [6, 6]),
+        "en.m3u8": media_playlist("s", [2, 2, 2, 5.5], init='#EXT-X-MAP:URI="s.mp4"\n'),
+    }
+    for name, text in playlists.items():
+        (tmp_path / name).write_text(text)
+    assert await publish_segments(SETTINGS, [str(tmp_path / "main.m3u8")], stream_id="news") == (6, 0)
+    by_rendition: dict[str, list[Segment]] = {}
+    for segment in producer.segments:
+        by_rendition.setdefault(segment.rendition.name, []).append(segment)
+    first, second = by_rendition["720p"]
+    assert first.audio is not None
+    assert second.audio is not None
+    assert [each.url.rpartition("/")[2] for each in (first.audio, *first.audio.more)] == [
+        "s0.m4s",
+        "s1.m4s",
+        "s2.m4s",
+    ]
+    assert (first.audio.init_url or "").endswith("/s.mp4")
+    assert (second.audio.url.rpartition("/")[2], second.audio.more) == ("s3.m4s", ())
+    assert (second.audio.starts_seconds, second.audio.ends_seconds) == (0.0, -0.5)
+    sound = announced_sound(second)
+    assert sound is not None
+    assert (sound.starts_seconds, sound.ends_seconds, sound.is_numbered) == (0.0, -0.5, False)
+    assert [segment.audio for name in ("360p", "180p") for segment in by_rendition[name]] == [None] * 4
+    assert [record.message for record in caplog.records if "sound" in record.message] == ["sound.unavailable"]
+
+
+MPD = """<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT8S"><Period>
+<AdaptationSet mimeType="video/mp4"><Representation id="v" bandwidth="1" height="720"><SegmentTemplate
+ initialization="v.mp4" media="v$Number$.m4s" duration="4"/></Representation></AdaptationSet>
+<AdaptationSet mimeType="audio/mp4"><Representation id="a" bandwidth="1"><SegmentTemplate initialization="a.mp4"
+ media="a$Number$.m4s" timescale="10" presentationTimeOffset="35" duration="40"/></Representation></AdaptationSet>
+</Period></MPD>"""
+
+
+async def test_sound_of_dash_is_in_the_messages(tmp_path: Path, producer: RecordingProducer) -> None:
+    """With the difference of both clocks of timestamps."""
+    (tmp_path / "manifest.mpd").write_text(MPD)
+    await publish_segments(SETTINGS, [str(tmp_path / "manifest.mpd")], stream_id="news")
+    sounds = [segment.audio for segment in producer.segments]
+    assert [sound and sound.url.rpartition("/")[2] for sound in sounds] == ["a1.m4s", "a2.m4s"]
+    assert {sound and (sound.starts_seconds, sound.ends_seconds, sound.is_numbered) for sound in sounds} == {
+        (3.5, 3.5, False)
+    }

@@ -3,12 +3,19 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, StreamEnd
 from vqmon.core.alerts.conditions.base import SpanCondition, SpanTransition, apply_span
 from vqmon.core.alerts.conditions.group import GroupState
-from vqmon.core.alerts.media_timeline import NOT_JUDGED, TimedOutcome, place_outcome, was_scored
+from vqmon.core.alerts.media_timeline import (
+    NOT_JUDGED,
+    TimedOutcome,
+    breaks_after,
+    label_ad_break,
+    place_outcome,
+    was_scored,
+)
 from vqmon.core.alerts.regression.regressions import Gather, RegressionDetector
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import (
@@ -35,6 +42,8 @@ from vqmon.core.types import (
     SegmentFailure,
     alert_id,
 )
+
+_Outcome = TypeVar("_Outcome", bound=Outcome)
 
 _PLAYLIST = "playlist"
 """The rendition that stands for a whole stream while its playlist cannot be fetched."""
@@ -72,12 +81,20 @@ class Judge:
                 rendition_key = "" if isinstance(state, GroupState) else _rendition_key(state.alert)
                 self._restored.setdefault(rendition_key, []).append(state)
 
+    def label(self, outcome: _Outcome) -> _Outcome:
+        """The outcome as it is to be judged and published: labelled if an ad break was announced in the media."""
+        return label_ad_break(self._store.timeline(outcome.segment.rendition.key), outcome)
+
     def judge(self, outcome: Outcome) -> tuple[Alert, ...]:
         """The alerts that open or resolve with this outcome, and with segments that waited for it."""
         if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_JUDGED:
             return ()
         rendition = outcome.segment.rendition
-        timeline, timed = place_outcome(self._store.timeline(rendition.key), outcome)
+        before = self._store.timeline(rendition.key)
+        timeline, timed = place_outcome(before, outcome)
+        ad_breaks = breaks_after(before, outcome)
+        if ad_breaks != timeline.ad_breaks:
+            timeline = replace(timeline, ad_breaks=ad_breaks)
         self._store.save(timeline)
         forgotten = tuple(self._forget_expired(timeline))
         if timed is None:

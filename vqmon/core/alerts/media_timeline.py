@@ -1,15 +1,15 @@
-"""Places outcomes on the media timeline of their rendition, and detects late segments and repeated frames."""
+"""Places outcomes on the media timeline of their rendition; detects late segments, repeated frames and ad breaks."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 from zlib import crc32
 
 import numpy as np
 
-from vqmon.core.alerts.state import RenditionTimeline
-from vqmon.core.types import Fingerprint, Outcome, QualityEvent, Segment, SegmentFailure
+from vqmon.core.alerts.state import AdBreak, RenditionTimeline
+from vqmon.core.types import AD_BREAK_LABEL, Fingerprint, Outcome, QualityEvent, Segment, SegmentFailure
 
 NOT_SEGMENTS = ("stale", "playlist")
 """Reasons of failures that stand for no segment: they report that time passes without one."""
@@ -40,9 +40,19 @@ SAME_MAX_LEVELS = 3
 
 _FEW_CELLS = 16
 
+_MAX_BREAKS = 16
+_BREAK_TOLERANCE_SECONDS = 0.5
+"""A segment that begins so shortly before a break, or before its end, counts as behind that moment."""
+
+_MAX_BREAK_SECONDS = 3600.0
+"""A break without an end is over after this time, so that a lost message does not mute a stream for ever."""
+
 _SIMILAR_MEAN_LEVELS = 2.0
 _SIMILAR_MAX_LEVELS = 14
 """Up to here they may be the same picture with a key picture between them, or of slow movement."""
+
+
+_Outcome = TypeVar("_Outcome", bound=Outcome)
 
 
 class TimedOutcome(NamedTuple):
@@ -206,3 +216,45 @@ def worst_frame_times(event: QualityEvent, badness: Sequence[float]) -> tuple[fl
         return (times[len(times) // 2],)
     ranked = sorted(range(len(times)), key=lambda index: (-badness[index], index))
     return tuple(times[index] for index in ranked[:_WORST_FRAMES])
+
+
+def breaks_after(timeline: RenditionTimeline | None, outcome: Outcome) -> tuple[AdBreak, ...]:
+    """The breaks of a rendition that are not over at the start of a segment, with those that its media announce."""
+    breaks = timeline.ad_breaks if timeline else ()
+    if isinstance(outcome, QualityEvent) and outcome.media.splices:
+        breaks = _with_cues(breaks, outcome)
+    if not breaks:
+        return ()
+    starts_at = outcome.segment.starts_at.timestamp()
+    return tuple(each for each in breaks if each.ends_at > starts_at)[-_MAX_BREAKS:]
+
+
+def label_ad_break(timeline: RenditionTimeline | None, outcome: _Outcome) -> _Outcome:
+    """The outcome, with the label `ad_break` if its segment begins within a break and has no such label."""
+    breaks = breaks_after(timeline, outcome)
+    segment = outcome.segment
+    if not breaks or AD_BREAK_LABEL in segment.all_labels:
+        return outcome
+    starts_at = segment.starts_at.timestamp() + _BREAK_TOLERANCE_SECONDS
+    if not any(each.begins_at <= starts_at < each.ends_at for each in breaks):
+        return outcome
+    return replace(outcome, segment=replace(segment, labels={**segment.labels, AD_BREAK_LABEL: "yes"}))
+
+
+def _with_cues(breaks: tuple[AdBreak, ...], event: QualityEvent) -> tuple[AdBreak, ...]:
+    starts_at = event.segment.starts_at.timestamp()
+    # at one moment what ends comes first: between two ads the break goes on
+    for cue in sorted(event.media.splices, key=lambda cue: (cue.at_seconds, cue.begins)):
+        at = starts_at + cue.at_seconds
+        if cue.begins:
+            # messages are repeated before the splice
+            breaks = tuple(each for each in breaks if abs(each.begins_at - at) > _BREAK_TOLERANCE_SECONDS)
+            ends_at = at + min(cue.seconds or _MAX_BREAK_SECONDS, _MAX_BREAK_SECONDS)
+            breaks = (*breaks, AdBreak(begins_at=at, ends_at=ends_at))
+        else:
+            # not one that begins then or later: that was announced earlier than this end
+            breaks = tuple(
+                each._replace(ends_at=min(each.ends_at, at)) if each.begins_at < at - _BREAK_TOLERANCE_SECONDS else each
+                for each in breaks
+            )
+    return tuple(each for each in breaks if each.ends_at > each.begins_at)

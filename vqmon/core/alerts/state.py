@@ -183,6 +183,13 @@ class SpanState(AlertState):
         return replace(self, alert=None, progress=AlertProgress())
 
 
+class AdBreak(NamedTuple):
+    """An ad break that splice messages in the media have announced; a tuple, as it is stored so."""
+
+    begins_at: float
+    ends_at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenditionTimeline:
     """How far the segments of one rendition have come, and its last frame; all rules share it."""
@@ -208,6 +215,8 @@ class RenditionTimeline:
     observed_at: float = 0.0
     # a mark of each of the last scored segments, at a place that follows from its sequence; see media_timeline
     recent: str = ""
+    # those that are not over
+    ad_breaks: tuple[AdBreak, ...] = ()
 
     @property
     def key(self) -> TimelineKey:

@@ -67,6 +67,8 @@ class PlaylistFollower:
         self._is_restarted = False
         self._oldest_available: int | None = None
         self._ad_breaks = AdBreakClock()
+        # of the last entry that was returned or passed over
+        self._presentation_end_seconds: float | None = None
 
     @property
     def next_sequence(self) -> int:
@@ -88,9 +90,12 @@ class PlaylistFollower:
             return []
         if not playlist.is_numbered:
             playlist = replace(playlist, entries=self._number_by_location(playlist.entries))
-        if self._expected_sequence is None:
+        is_first = self._expected_sequence is None
+        if is_first:
             self._begin(playlist, now)
         new_entries = self._new_entries(playlist, now)
+        if is_first:
+            self._pass_over(playlist.entries[: len(playlist.entries) - len(new_entries)], now)
         first = playlist.entries[0]
         oldest_available = first.sequence + self._offset - _sequence_step(first)
         self._oldest_available = None if playlist.is_ended else oldest_available
@@ -155,6 +160,15 @@ class PlaylistFollower:
         chosen = playlist.entries[-1:] if self._start == "newest" and not playlist.is_ended else playlist.entries
         self._expected_sequence = chosen[0].sequence
         self._next_starts_at = now if playlist.is_ended else now - _total(chosen)
+
+    def _pass_over(self, earlier: Sequence[PlaylistEntry], now: datetime) -> None:
+        """Note cues and ends of entries that are listed and not returned: a break may have begun before a restart."""
+        starts_at = (self._next_starts_at or now) - _total(earlier)
+        for entry in earlier:
+            starts_at = entry.starts_at or starts_at
+            self._ad_breaks.is_ad_break(entry, starts_at)
+            self._presentation_end_seconds = _presentation_end_seconds(entry)
+            starts_at += timedelta(seconds=entry.duration_seconds)
 
     def _find_offset(self, cursor: LaneCursor, entries: Sequence[PlaylistEntry]) -> int:
         """The offset that an earlier run added, from the listed entry that is the cursor's segment; 0 when none is."""
@@ -254,7 +268,7 @@ class PlaylistFollower:
         return items
 
     def _make_item(self, entry: PlaylistEntry, now: datetime) -> SegmentOrFailure:
-        starts_at = entry.starts_at or self._next_starts_at or now
+        starts_at = entry.starts_at or add_seconds(self._next_starts_at or now, self._gap_seconds(entry))
         segment = replace(
             self._make_segment(entry, starts_at),
             is_discontinuity=entry.is_discontinuity or self._is_restarted,
@@ -264,12 +278,19 @@ class PlaylistFollower:
         self._last_sequence = segment.sequence
         self._expected_sequence = entry.next_sequence
         self._next_starts_at = segment.ends_at
+        self._presentation_end_seconds = _presentation_end_seconds(entry)
         self._recent.append((entry.sequence, entry.media_location))
         if entry.is_gap:
             return failure_from_error(segment, SegmentError("gap"), observed_at=now)
         if entry.problem:
             return failure_from_error(segment, SegmentError("playlist", entry.problem), observed_at=now)
         return segment
+
+    def _gap_seconds(self, entry: PlaylistEntry) -> float:
+        """By how much an entry begins after the end of the one before it, or before it (below 0)."""
+        if entry.presentation_seconds is None or self._presentation_end_seconds is None:
+            return 0.0
+        return entry.presentation_seconds - self._presentation_end_seconds
 
     def _make_segment(self, entry: PlaylistEntry, starts_at: datetime) -> Segment:
         return Segment(
@@ -284,6 +305,10 @@ class PlaylistFollower:
             encryption=entry.encryption,
             mirrors=entry.mirrors,
         )
+
+
+def _presentation_end_seconds(entry: PlaylistEntry) -> float | None:
+    return None if entry.presentation_seconds is None else entry.presentation_seconds + entry.duration_seconds
 
 
 def _sequence_step(entry: PlaylistEntry) -> int:

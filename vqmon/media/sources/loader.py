@@ -97,6 +97,7 @@ class _HlsLoader:
         # of each rendition the origin that answered last
         self._chosen: dict[str, Origin] = {}
         self._reloads: dict[str, LowLatencyReloads] = {}
+        self._looking_up = asyncio.Lock()
 
     async def load_tracks(self) -> tuple[Track, ...]:
         """The renditions of the master playlist, or `main` when this is a media playlist."""
@@ -112,13 +113,18 @@ class _HlsLoader:
         self._origins = {"main": (Origin(url=self._url),)}
         return (Track(name="main", url=self._url),)
 
+    async def _look_up(self, name: str) -> None:
+        """Find out where the named rendition is, unless that is known; for all who ask at the same time once."""
+        async with self._looking_up:
+            if name not in self._origins:
+                await self.load_tracks()
+
     async def load_playlist(self, name: str, now: datetime) -> MediaPlaylist:
         """Load the rendition's playlist from the first of its origins that answers.
 
         After a failure of all of them their URLs are looked up again, because they may have changed.
         """
-        if name not in self._origins:
-            await self.load_tracks()
+        await self._look_up(name)
         if name not in self._origins:
             raise SegmentError("playlist", f"there is no rendition {name!r}; there are: {', '.join(self._origins)}")
         await self._steering.refresh(self._server, now)
@@ -138,8 +144,7 @@ class _HlsLoader:
 
     async def load_audio(self, name: str, now: datetime) -> MediaPlaylist | None:
         """Load the playlist of the sound; after a failure its URL is looked up again, because it may have changed."""
-        if name not in self._origins:
-            await self.load_tracks()
+        await self._look_up(name)
         url = self._audio_urls.get(name)
         try:
             return await self._load_media(url) if url else None
@@ -149,8 +154,7 @@ class _HlsLoader:
 
     async def subtitle_tracks(self, name: str, now: datetime) -> tuple[SubtitleTrack, ...]:
         """Those of the subtitle group of the variant."""
-        if name not in self._origins:
-            await self.load_tracks()
+        await self._look_up(name)
         return self._subtitles.get(name, ())
 
     async def load_subtitles(self, name: str, track: SubtitleTrack, now: datetime) -> MediaPlaylist:

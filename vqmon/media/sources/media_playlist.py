@@ -161,6 +161,8 @@ class PlaylistEntry:
     ad_cue: AdCue | None = None
     # what timestamps of the media are ahead of the times of the playlist (DASH presentationTimeOffset)
     media_offset_seconds: float = 0.0
+    # its start on the timeline of the presentation (DASH); None: it follows the entry before it
+    presentation_seconds: float | None = None
     # the playlist tells the times of an ad break, and it begins within them
     is_ad_break: bool = False
 

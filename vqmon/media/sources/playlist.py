@@ -244,6 +244,8 @@ class DiscoveredSegments:
     """The segments that an address lists at one time."""
 
     items: Sequence[SegmentOrFailure]
+    # whether the address is a playlist and not media
+    is_playlist: bool = False
     # names of the renditions whose playlists have ended
     ended_renditions: frozenset[str] = frozenset()
     # what the playlists say that could not be used, with rendition, line and tag
@@ -270,6 +272,7 @@ async def discover_segments(url: str, *, fetcher: Fetcher, now: datetime) -> Dis
     renditions = [await _discover_rendition(track, loader, name, now) for track in await loader.load_tracks()]
     return DiscoveredSegments(
         items=[item for rendition in renditions for item in rendition.items],
+        is_playlist=True,
         ended_renditions=frozenset(name for rendition in renditions for name in rendition.ended_renditions),
         warnings=[warning for rendition in renditions for warning in rendition.warnings],
     )

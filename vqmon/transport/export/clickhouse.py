@@ -14,6 +14,7 @@ _HEADING = "-- The public views, with the columns of `vqmon export` (docs/sql.md
 _SCORE_COLUMNS = ("scorer", "value", "native_value", "p5", "min", "pooling")
 _TEXTS = ("codec", "stage", "reason", "detail", "unscored_reference", "unmeasured_audio", "arm")
 _COUNTS = ("width", "height")
+_MAPS = ("scorer_failures", "subtitle_cues", "subtitle_problems")
 
 
 def clickhouse_views() -> str:
@@ -35,8 +36,8 @@ def _expression(name: str) -> str:
         return f"if(mapContains(q.audio_values, '{sound}'), q.audio_values['{sound}'], NULL)"
     if name == "references":
         return "if(empty(q.reference_values), NULL, toJSONString(q.reference_values))"
-    if name == "scorer_failures":
-        return "if(empty(q.scorer_failures), NULL, toJSONString(q.scorer_failures))"
+    if name in _MAPS:
+        return f"if(empty(q.{name}), NULL, toJSONString(q.{name}))"
     if name in _SCORE_COLUMNS:
         return f"if(q.scorer = '', NULL, q.{name})"
     if name in _TEXTS:

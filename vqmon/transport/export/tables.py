@@ -55,6 +55,8 @@ COLUMNS: Mapping[str, str] = {
     "scorer_failures": "the scorers that gave no score for the segment, as JSON: name@version -> reason",
     **{f"audio_{name}": f"sound: {name}{unit and f', {unit}'}" for name, unit in AUDIO_MEASUREMENTS.items()},
     "unmeasured_audio": "why the sound was not measured, as a code",
+    "subtitle_cues": "cues of each rendition of subtitles that was read, as JSON: name -> number",
+    "subtitle_problems": "renditions of subtitles that were not read, as JSON: name -> code",
 }
 """Every column of Parquet and CSV, in order; columns are only ever added, at the end."""
 
@@ -126,6 +128,7 @@ def table_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
             | _failure_cells(outcome)
             | _reference_cells(outcome)
             | _audio_cells(outcome)
+            | _subtitle_cells(outcome)
             | (score_columns(score) if score else {})
         )
 
@@ -163,6 +166,11 @@ def _audio_cells(event: QualityEvent) -> dict[str, Any]:
     return {f"audio_{name}": value for name, value in measured.items()} | {
         "unmeasured_audio": event.unmeasured_audio or None
     }
+
+
+def _subtitle_cells(event: QualityEvent) -> dict[str, Any]:
+    columns = {"subtitle_cues": event.subtitle_cues, "subtitle_problems": event.subtitle_problems}
+    return {name: json.dumps(values, separators=(",", ":")) for name, values in columns.items() if values}
 
 
 def _reference_cells(event: QualityEvent) -> dict[str, Any]:

@@ -128,6 +128,9 @@ def _event_facts(event: QualityEvent) -> dict[str, Any]:
         facts["audio"] = event.audio.measurements
     if event.unmeasured_audio:
         facts["unmeasured_audio"] = event.unmeasured_audio
+    for name, values in (("subtitle_cues", event.subtitle_cues), ("subtitle_problems", event.subtitle_problems)):
+        if values:
+            facts[name] = {storable_text(track): value for track, value in values.items()}
     if event.scorer_failures:
         facts["scorer_failures"] = {failure.scorer: failure.reason for failure in event.scorer_failures}
         facts["failed_scorers"] = [_failure_columns(failure) for failure in event.scorer_failures]

@@ -7,7 +7,7 @@ decides what the numbers in `memory`, `beside` and `recent` mean. In the core ea
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from vqmon.core.alerts.annotations import DeployMarker, MarkerKey
@@ -30,6 +30,7 @@ from vqmon.core.alerts.regression.control_chart import (
 )
 from vqmon.core.alerts.rules import CONDITIONS
 from vqmon.core.alerts.state import (
+    AdBreak,
     AlertKey,
     AlertProgress,
     GroupKey,
@@ -95,6 +96,8 @@ class StoredTimeline:
     has_ended: bool = False
     seen: float = 0.0
     recent: str = ""
+    # begin and end of each ad break in turn
+    breaks: Numbers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -452,15 +455,10 @@ def _pack_companions(companions: Companions) -> Numbers:
 def _unpack_companions(names: tuple[str, ...], numbers: Numbers) -> Companions | None:
     if len(numbers) != 2 + 3 * len(names):
         return None
+    count, since_change = numbers[:2]
     means, variances, sums = _rows(numbers[2:], len(names)) if names else ((), (), ())
-    return Companions(
-        names=names,
-        count=numbers[0],
-        count_since_change=numbers[1],
-        means=means,
-        variances=variances,
-        sums_since_change=sums,
-    )
+    learned = {"means": means, "variances": variances, "sums_since_change": sums}
+    return Companions(names=names, count=count, count_since_change=since_change, **learned)
 
 
 _Item = TypeVar("_Item")
@@ -490,6 +488,7 @@ def _pack_timeline(timeline: RenditionTimeline) -> StoredTimeline:
         has_ended=timeline.has_ended,
         seen=0.0 if timeline.observed_at == timeline.scored_observed_at else timeline.observed_at,
         recent=timeline.recent,
+        breaks=tuple(chain.from_iterable(timeline.ad_breaks)),
     )
 
 
@@ -508,6 +507,7 @@ def _unpack_timeline(stored: StoredTimeline) -> RenditionTimeline:
         has_ended=stored.has_ended,
         observed_at=stored.seen or stored.scored_seen,
         recent=stored.recent,
+        ad_breaks=tuple(AdBreak(*row) for row in _rows(stored.breaks, 2)),
     )
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from vqmon.core.types import Rendition, Segment
+from vqmon.core.types import AudioAddress, Rendition, Segment
 from vqmon.errors import WireError
 
 _MAX_DURATION_SECONDS = 86_400.0
@@ -23,6 +23,7 @@ _MAX_URL = 8000
 _MAX_SHOWN = 80
 # each may take until the deadline of a fetch
 _MAX_MIRRORS = 8
+_MAX_AUDIO = 15
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONFLUENT_BYTES = 5
@@ -36,6 +37,8 @@ _NUMBERS = (
     ("rendition", "width"),
     ("rendition", "height"),
     ("rendition", "bitrate_kbps"),
+    ("audio", "starts_seconds"),
+    ("audio", "ends_seconds"),
     *((name, part) for name in ("byte_range", "init_byte_range") for part in ("offset_bytes", "length_bytes")),
     *(
         (media, name, part)
@@ -137,12 +140,22 @@ def check_values(segment: Segment) -> None:
     _check_rendition(rendition)
     if len(segment.mirrors) > _MAX_MIRRORS:
         raise WireError(f"data.mirrors: {len(segment.mirrors)} addresses; at most {_MAX_MIRRORS}")
+    if segment.audio is not None:
+        _check_audio(segment.audio)
     for field, url in _addresses(segment):
         _check_address(field, url)
     try:
         segment.key.encode()
     except ValueError as error:
         raise WireError(f"data: {error}") from error
+
+
+def _check_audio(audio: AudioAddress) -> None:
+    if len(audio.more) > _MAX_AUDIO:
+        raise WireError(f"data.audio.more: {len(audio.more)} addresses; at most {_MAX_AUDIO}")
+    for name in ("starts_seconds", "ends_seconds"):
+        if not abs(getattr(audio, name)) <= _MAX_DURATION_SECONDS:
+            raise WireError(f"data.audio.{name}: not within a day")
 
 
 def _check_rendition(rendition: Rendition) -> None:
@@ -181,12 +194,15 @@ def _without_nulls(document: Any) -> Any:
 
 def _addresses(segment: Segment) -> Iterator[tuple[str, str]]:
     yield "data.url", segment.url
+    sound = segment.audio.more if segment.audio else ()
     optional: dict[str, str | None] = {
         "data.init_url": segment.init_url,
         "data.reference.url": segment.reference.url if segment.reference else None,
         "data.reference.init_url": segment.reference.init_url if segment.reference else None,
         "data.audio.url": segment.audio.url if segment.audio else None,
         "data.audio.init_url": segment.audio.init_url if segment.audio else None,
+        **{f"data.audio.more.{number}.url": part.url for number, part in enumerate(sound)},
+        **{f"data.audio.more.{number}.init_url": part.init_url for number, part in enumerate(sound)},
         **{f"data.mirrors.{number}.url": mirror.url for number, mirror in enumerate(segment.mirrors)},
         **{f"data.mirrors.{number}.init_url": mirror.init_url for number, mirror in enumerate(segment.mirrors)},
     }

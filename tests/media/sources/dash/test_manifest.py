@@ -222,8 +222,9 @@ def test_an_unusable_mpd_is_a_playlist_failure(text: str) -> None:
         '<SegmentTemplate media="http://[" duration="4"/>',
         '<SegmentTemplate media="$Number$" initialization="$Number$" duration="4"/>',
         '<SegmentTemplate media="file:///etc/passwd" duration="4"/>',
-        '<SegmentTemplate media="$Time$"><SegmentTimeline><S t="0" d="0"/></SegmentTimeline></SegmentTemplate>',
-        '<SegmentTemplate media="$Time$"><SegmentTimeline><S d="1" r="999999999"/></SegmentTimeline></SegmentTemplate>',
+        '<SegmentTemplate media="$Time$"><SegmentTimeline><S t="0" d="-1"/></SegmentTimeline></SegmentTemplate>',
+        '<SegmentTemplate media="$Time$" timescale="9999"><SegmentTimeline><S d="1" r="999999999"/></SegmentTimeline>'
+        "</SegmentTemplate>",
         '<SegmentTemplate media="$Time$" timescale="9999"><SegmentTimeline><S t="0" d="1" r="-1"/></SegmentTimeline>'
         "</SegmentTemplate>",
         '<SegmentList duration="4"><SegmentURL mediaRange="9-3"/></SegmentList>',

@@ -49,6 +49,21 @@ def test_the_last_number_ends_the_list() -> None:
     assert file_names(list_segments(parse_mpd_body(STATIC, period(body)))) == ["1", "2"]
 
 
+def test_a_length_of_zero_is_no_segment_and_has_its_number() -> None:
+    """Packagers write it for a segment that was lost; it may be repeated too."""
+    elements = '<S t="0" d="2"/><S d="0"/><S d="2"/><S d="0" r="1"/><S d="2" r="-1"/>'
+    body = f'<SegmentTemplate media="$Number$"><SegmentTimeline>{elements}</SegmentTimeline></SegmentTemplate>'
+    listing = list_segments(parse_mpd_body('type="static" mediaPresentationDuration="PT8S"', period(body)))
+    assert file_names(listing) == ["1", "3", "6", "7"]
+
+
+def test_repeats_beyond_the_period_are_not_counted() -> None:
+    body = """<SegmentTemplate media="$Number$"><SegmentTimeline><S t="0" d="2" r="99999999999"/></SegmentTimeline>
+      </SegmentTemplate>"""
+    listing = list_segments(parse_mpd_body('type="static" mediaPresentationDuration="PT5S"', period(body)))
+    assert file_names(listing) == ["1", "2", "3"]
+
+
 def test_many_small_repeats_are_bounded_too() -> None:
     """Each is small enough, all of them are not."""
     repeats = '<S d="1" r="90000"/>' * 3

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.media.sources.hls_playlists import URL, parse_media_playlist
-from tests.media.sources.rig import MAIN, NOON
+from tests.media.sources.rig import MAIN, NOON, cursor_after
 from vqmon.core.types import AD_BREAK_LABEL, Segment
 from vqmon.media.sources.follower import PlaylistFollower
 from vqmon.media.sources.hls.ad_breaks import read_cue
@@ -53,6 +53,19 @@ def test_a_break_goes_on_when_its_cue_has_left_the_playlist() -> None:
     """A live window of two segments."""
     first, second = playlist("#EXT-X-CUE-OUT:24", ""), playlist("", "", "", first=2)
     assert breaks_of(first, second) == "AAAA-"
+
+
+@pytest.mark.parametrize("date", ["", "2026-11-20T12:00:00Z"])
+@pytest.mark.parametrize("taken", range(1, 6))
+def test_a_break_goes_on_after_a_restart(taken: int, date: str) -> None:
+    """The cue is still listed, before the first segment that is new."""
+    text, labels = playlist("", "#EXT-X-CUE-OUT:18", "", "", "", "", date=date).split("\n"), []
+    before = PlaylistFollower(MAIN, URL).update(parse_media_playlist(*text), NOON)
+    following = PlaylistFollower(MAIN, URL, cursor=cursor_after(before[taken - 1]))
+    for item in [*before[:taken], *following.update(parse_media_playlist(*text), NOON)]:
+        assert isinstance(item, Segment)
+        labels.append(item.labels.get(AD_BREAK_LABEL))
+    assert labels == [None, "yes", "yes", "yes", None, None]
 
 
 def test_a_break_without_an_end_is_over_after_an_hour() -> None:

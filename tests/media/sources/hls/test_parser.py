@@ -286,16 +286,19 @@ def test_media_playlists_import_variables_of_the_master() -> None:
     "lines",
     [
         ('#EXT-X-DEFINE:NAME="a",VALUE="x"', "#EXTINF:4,", "{$b}.ts"),
-        ('#EXT-X-DEFINE:QUERYPARAM="none"', "#EXTINF:4,", "a.ts"),
-        ('#EXT-X-DEFINE:IMPORT="none"', "#EXTINF:4,", "a.ts"),
-        ("#EXT-X-DEFINE:", "#EXTINF:4,", "a.ts"),
-        (f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 100_000}"', "#EXTINF:4,", "{$a}" * 10_000),
+        ('#EXT-X-DEFINE:QUERYPARAM="b"', "#EXTINF:4,", "{$b}.ts"),
+        ('#EXT-X-DEFINE:IMPORT="b"', "#EXTINF:4,", "{$b}.ts"),
+        ('#EXT-X-MAP:URI="{$b}"', "#EXTINF:4,", "a.ts"),
     ],
 )
-def test_undefined_or_exploding_variables_fail_the_playlist(lines: tuple[str, ...]) -> None:
-    """RFC 8216bis wants the first; the second is ours."""
+def test_an_undefined_variable_costs_what_refers_to_it(lines: tuple[str, ...]) -> None:
+    (entry,) = parse_media_playlist(*lines).entries
+    assert "variable b is not defined" in entry.problem
+
+
+def test_variables_that_make_a_playlist_too_large_fail_it() -> None:
     with pytest.raises(SegmentError):
-        parse_media_playlist(*lines)
+        parse_media_playlist(f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 100_000}"', "#EXTINF:4,", "{$a}" * 10_000)
 
 
 def test_renditions_are_named_by_name_height_or_rate() -> None:

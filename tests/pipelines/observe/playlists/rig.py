@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from pipelines.observe.playlists.positions import StreamPlaylist
 from vqmon.errors import FetchError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -39,6 +40,10 @@ class Origin:
         # what an address has after so many seconds
         self.later: dict[float, str] = {}
         self.clock = NOON
+
+    def stream(self, url: str) -> StreamPlaylist:
+        """The playlist of a stream at this address."""
+        return StreamPlaylist(url, fetcher=self, now=lambda: self.clock)  # type: ignore[arg-type]
 
     async def get(self, url: str, **options: Any) -> SimpleNamespace:
         self.requests.append(url)

@@ -16,7 +16,7 @@ def references_of(origin: Origin, url: str = OTHER, *, rendition: str = "") -> R
     """Of the stream at OWN."""
     return ReferencePlaylist(
         url,
-        stream_url=OWN,
+        stream=origin.stream(OWN),
         rendition=rendition,
         fetcher=origin,  # type: ignore[arg-type]
         now=lambda: origin.clock,

@@ -1,5 +1,6 @@
 """Segments find their sound where a playlist lists it apart from the pictures; real streams are measured with it."""
 
+import asyncio
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +11,13 @@ import imageio_ffmpeg
 import pytest
 
 from pipelines.observe.observer import Observer
-from pipelines.observe.playlists.positions import MAX_WAIT_SECONDS
+from pipelines.observe.playlists.positions import MAX_WAIT_SECONDS, StreamPlaylist
 from pipelines.observe.playlists.sound import SeparateSound, SoundPlaylist, announced_sound
+from pipelines.observe.playlists.subtitles import SubtitlePlaylists
 from pipelines.observe.scoring_tiers import ScoringCascade
 from tests import factories
 from tests.pipelines.observe.playlists.rig import NOON, Origin, playlist
-from vqmon.core.types import DecodedSegment, MediaAddress, QualityEvent, Segment, View
+from vqmon.core.types import AudioAddress, DecodedSegment, QualityEvent, Segment, View
 from vqmon.errors import SegmentError
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.fetch.fetcher import Fetcher
@@ -37,12 +39,7 @@ muxed.m3u8
 
 
 def sound_of(origin: Origin) -> SoundPlaylist:
-    return SoundPlaylist(
-        MASTER_URL,
-        fetcher=origin,  # type: ignore[arg-type]
-        now=lambda: origin.clock,
-        sleep=origin.sleep,
-    )
+    return SoundPlaylist(origin.stream(MASTER_URL), now=lambda: origin.clock, sleep=origin.sleep)
 
 
 def segment(number: int, *, rendition: str = "720p", seconds: float = 2.0) -> Segment:
@@ -166,7 +163,7 @@ async def test_sound_of_packaged_streams_is_measured(tmp_path: Path, name: str) 
     """By ffmpeg's own packagers: fragments and transport streams of HLS, DASH; also when a message tells where."""
     url = packaged(tmp_path, name)
     async with Fetcher(FetchPolicy(file_roots=(tmp_path,))) as fetcher, DecoderPool(1) as pool:
-        found = SoundPlaylist(url, fetcher=fetcher, now=lambda: NOON)
+        found = SoundPlaylist(StreamPlaylist(url, fetcher=fetcher, now=lambda: NOON), now=lambda: NOON)
 
         async def decode(media: bytes, views: tuple[View, ...], **others: bytes) -> DecodedSegment:
             return await pool.decode(media, views=views, with_audio=True, sound_media=others.get("sound", b""))
@@ -197,7 +194,7 @@ async def test_sound_of_packaged_streams_is_measured(tmp_path: Path, name: str) 
         listed = await found.find(segment)
         assert listed is not None
         part = listed.parts[0]
-        address = MediaAddress(
+        address = AudioAddress(
             url=part.url, byte_range=part.byte_range, init_url=part.init_url, init_byte_range=part.init_byte_range
         )
         paired = replace(observer, find_sound=of_message)
@@ -268,3 +265,28 @@ async def test_sound_in_very_long_parts_is_not_measured() -> None:
     }
     with pytest.raises(SegmentError, match="lists nothing"):
         await sound_of(Origin(texts)).find(segment(3))
+
+
+async def test_sound_and_subtitles_of_a_stream_share_its_playlists() -> None:
+    """Opened once, and the playlist of the pictures is loaded once for both, also when they ask at the same time."""
+    master = MASTER.replace(
+        "#EXTM3U\n", '#EXTM3U\n#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="s",NAME="en",URI="en.m3u8"\n'
+    ).replace('AUDIO="a"', 'AUDIO="a",SUBTITLES="s"')
+    texts = {
+        MASTER_URL: master,
+        VIDEO_URL: playlist("video", range(4), ended=True),
+        SOUND_URL: playlist("s", range(4), ended=True),
+        "https://cdn.example/en.m3u8": playlist("en", range(4), ended=True),
+    }
+    origin = Origin(texts)
+    stream = origin.stream(MASTER_URL)
+
+    async def fetch(segment: Segment) -> bytes:
+        return b"WEBVTT\n"
+
+    sound = SoundPlaylist(stream, now=lambda: origin.clock)
+    subtitles = SubtitlePlaylists(stream, fetch=fetch, now=lambda: origin.clock)
+    heard, (read,) = await asyncio.gather(sound.find(segment(2)), subtitles.find(segment(2)))
+    assert heard is not None
+    assert (heard.parts[0].url.rpartition("/")[2], read.problem) == ("s2.ts", "")
+    assert [origin.requests.count(url) for url in (MASTER_URL, VIDEO_URL)] == [1, 1]

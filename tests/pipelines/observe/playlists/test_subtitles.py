@@ -7,7 +7,9 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
+from pipelines.observe.addresses import Fetch
 from pipelines.observe.observer import Observer
+from pipelines.observe.playlists.positions import StreamPlaylist
 from pipelines.observe.playlists.subtitles import SubtitlePlaylists
 from pipelines.observe.scoring_tiers import ScoringCascade
 from tests.pipelines.observe.playlists.rig import NOON
@@ -36,13 +38,18 @@ def playlist(name: str, count: int, *, ended: bool = True) -> str:
     return f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n{entries}" + "#EXT-X-ENDLIST\n" * ended
 
 
+def subtitles_at(url: str, fetcher: Fetcher, fetch: Fetch) -> SubtitlePlaylists:
+    stream = StreamPlaylist(url, fetcher=fetcher, now=lambda: NOON)
+    return SubtitlePlaylists(stream, fetch=fetch, now=lambda: NOON)
+
+
 async def subtitles_of(
     folder: Path, name: str, *, rendition: str = "", count: int = 3
 ) -> list[tuple[SubtitleFacts, ...]]:
     """What is found beside the first segments of a rendition."""
     url = (folder / name).as_uri()
     async with Fetcher(FetchPolicy(file_roots=(folder,))) as fetcher:
-        found = SubtitlePlaylists(url, fetcher=fetcher, fetch=fetcher.fetch, now=lambda: NOON)
+        found = subtitles_at(url, fetcher, fetcher.fetch)
         return [
             await found.find(segment) for segment in await segments_of(url, fetcher, rendition=rendition, count=count)
         ]
@@ -165,7 +172,7 @@ async def test_a_plain_file_for_a_whole_presentation(tmp_path: Path) -> None:
             fetched.append(segment.url)
             return await fetcher.fetch(segment)
 
-        found = SubtitlePlaylists(url, fetcher=fetcher, fetch=fetch, now=lambda: NOON)
+        found = subtitles_at(url, fetcher, fetch)
         facts = [await found.find(segment) for segment in await segments_of(url, fetcher)]
     assert [each.cues for (each,) in facts] == [1, 1, 1]
     assert fetched == [(tmp_path / "all.vtt").as_uri()]
@@ -200,7 +207,7 @@ async def test_an_event_tells_the_subtitles_of_a_packaged_stream(tmp_path: Path)
             sampling="exact",
             versions={},
             now=lambda: NOON,
-            find_subtitles=SubtitlePlaylists(url, fetcher=fetcher, fetch=fetcher.fetch, now=lambda: NOON).find,
+            find_subtitles=subtitles_at(url, fetcher, fetcher.fetch).find,
         )
         segments = await segments_of(url, fetcher)
         outcomes = [(await observer.observe(segment)).outcome for segment in segments]

@@ -16,7 +16,7 @@ import yaml
 from tests import factories
 from tests.postgres import PostgresServer
 from tests.transport.history.deliveries.test_decision_log import records as decision_records
-from vqmon.core.types import Outcome, ReferenceScore
+from vqmon.core.types import Outcome, ReferenceScore, SubtitleFacts
 from vqmon.transport.export.clickhouse import clickhouse_views
 from vqmon.transport.export.tables import COLUMNS, export_outcomes
 from vqmon.transport.history.backends.location import PostgresAddress
@@ -87,6 +87,7 @@ QUESTIONS = {
     "loudness and drift of the sound by arm": (
         "SELECT arm, avg(audio_loudness_lufs), avg(audio_drift_seconds), avg(audio_is_mono) FROM v_scores GROUP BY 1"
     ),
+    "subtitles": ("SELECT arm, count(subtitle_cues), count(subtitle_problems) FROM v_scores GROUP BY 1"),
     "sound that was not measured": "SELECT unmeasured_audio, count(*) FROM v_scores GROUP BY 1",
     "native values": "SELECT scorer, avg(native_value), avg(p5) FROM v_scores WHERE scorer IS NOT NULL GROUP BY 1",
 }
@@ -111,6 +112,11 @@ def outcomes() -> Sequence[Outcome]:
                 event = replace(event, references=references, scorer_failures=failures)
                 sound = factories.audio(loudness_lufs=-23.0 - k, is_mono=k == 2, end_offset_seconds=0.05 if k else None)
                 event = replace(event, unmeasured_audio="no_audio") if k == 5 else replace(event, audio=sound)
+                subtitles = (
+                    SubtitleFacts(name="en English", cues=3 * k),
+                    SubtitleFacts(name="de", problem="missing", detail="404"),
+                )
+                event = replace(event, subtitles=subtitles[: k % 3])
                 found.append(replace(event, id=f"{len(found):032x}", segment=segment))
     return found
 

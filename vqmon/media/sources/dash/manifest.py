@@ -240,6 +240,7 @@ class Manifest:
                     init_byte_range=init_section.byte_range if init_section else None,
                     encryption=representation.encryption,
                     media_offset_seconds=media_offset_seconds,
+                    presentation_seconds=starts,
                     is_ad_break=any(each.covers(starts) for each in self.ad_breaks),
                 )
             )
@@ -256,6 +257,7 @@ class Manifest:
             url=self.location,
             duration_seconds=seconds,
             starts_at=starts_at,
+            presentation_seconds=period.start_seconds,
             problem=error.detail,
         )
 

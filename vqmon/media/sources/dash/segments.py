@@ -202,7 +202,7 @@ def _parse_timing(addressing: xml.SegmentAddressing) -> SegmentTiming:
         timeline = [
             TimelineEntry(
                 time=xml.parse_integer(entry.attrib, "t", 0) if "t" in entry.attrib else None,
-                length=xml.parse_positive_integer(entry.attrib, "d", 0),
+                length=0 if entry.get("d") == "0" else xml.parse_positive_integer(entry.attrib, "d", 0),
                 count=-1 if (repeats := xml.parse_integer(entry.attrib, "r", 0)) < 0 else repeats + 1,
             )
             for entry in xml.find_children(element, "S")

@@ -20,7 +20,10 @@ MAX_EARLY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
-    """One S element: `count` segments of `length` units from `time` on; count -1: until the next element."""
+    """One S element: `count` segments of `length` units from `time` on; count -1: until the next element.
+
+    A length of 0 stands for segments that do not exist and have their numbers.
+    """
 
     time: int | None
     length: int
@@ -114,14 +117,22 @@ class SegmentTiming:
         for index, entry in enumerate(entries):
             time = entry.time if entry.time is not None else time
             following = entries[index + 1].time if index + 1 < len(entries) else None
-            count = entry.count if entry.count >= 0 else self._count_until_next(time, entry.length, following, bounds)
-            skipped = self._count_too_old(time, entry.length, count, bounds)
-            time += skipped * entry.length
-            number += skipped
-            for _ in range(count - skipped):
-                yield TimedSegment(number=number, time=time, length=entry.length)
-                time += entry.length
-                number += 1
+            count = entry.count
+            if count < 0:
+                count = self._count_until_next(time, entry.length, following, bounds) if entry.length else 1
+            if entry.length > 0:
+                first = self._count_too_old(time, entry.length, count, bounds)
+                for index in range(first, self._count_begun(time, entry.length, count, bounds)):
+                    yield TimedSegment(number=number + index, time=time + index * entry.length, length=entry.length)
+            time += count * entry.length
+            number += count
+
+    def _count_begun(self, time: int, length: int, count: int, bounds: PeriodBounds) -> int:
+        """How many of the segments of an S element begin before the end of the period."""
+        if bounds.end_seconds is None:
+            return count
+        end = bounds.end_seconds * self.timescale + self.offset
+        return min(count, max(0, math.ceil((end - time) / length)))
 
     def _count_too_old(self, time: int, length: int, count: int, bounds: PeriodBounds) -> int:
         """How many of the segments of an S element a live presentation lists no more."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from vqmon.errors import SegmentError
 from vqmon.media.sources.hls.tags import M3u8Dict
+from vqmon.media.sources.hls.variables import resolve_reference
 from vqmon.media.sources.media_playlist import (
     MAX_SUBTITLES,
     MAX_TRACKS,
@@ -15,7 +16,6 @@ from vqmon.media.sources.media_playlist import (
     Track,
     assign_names,
     has_only_other_codecs,
-    resolve_url,
     subtitle_name,
 )
 from vqmon.media.sources.steering import SteeringServer
@@ -46,7 +46,7 @@ def parse_master(
     server = None
     if steering.get("server_uri"):
         try:
-            server_url = resolve_url(base, steering["server_uri"])
+            server_url = resolve_reference(base, steering["server_uri"])
             server = SteeringServer(url=server_url, default=steering.get("pathway_id", ""))
         except SegmentError as error:
             warnings.add(f"EXT-X-CONTENT-STEERING: {error.detail}")
@@ -64,14 +64,16 @@ def _parse_tracks(tree: M3u8Dict, base: str, warnings: ParseWarnings) -> tuple[T
         if _has_no_video(attributes):
             continue
         try:
-            track = _parse_track(attributes, resolve_url(base, variant["uri"]))
+            track = _parse_track(attributes, resolve_reference(base, variant["uri"]))
             track = replace(
                 track,
                 audio_url=_audio_url(tree, attributes, base, warnings),
                 subtitles=_subtitles(tree, attributes, base, warnings),
             )
             angles = [
-                (angle, resolve_url(base, angle["uri"])) for angle in tree["media"] if _is_angle_of(angle, attributes)
+                (angle, resolve_reference(base, angle["uri"]))
+                for angle in tree["media"]
+                if _is_angle_of(angle, attributes)
             ]
         except SegmentError as error:
             problem = f"{attributes['where']}: {error.detail}; the rendition is left out"
@@ -138,7 +140,7 @@ def _audio_url(tree: M3u8Dict, variant: M3u8Dict, base: str, warnings: ParseWarn
         return ""
     chosen = max(group, key=lambda rendition: rendition.get("default", "").upper() == "YES")
     try:
-        return resolve_url(base, chosen["uri"]) if chosen.get("uri") else ""
+        return resolve_reference(base, chosen["uri"]) if chosen.get("uri") else ""
     except SegmentError as error:
         warnings.add(f"{chosen['where']}: {error.detail}; the sound is not measured")
         return ""
@@ -157,7 +159,7 @@ def _subtitles(tree: M3u8Dict, variant: M3u8Dict, base: str, warnings: ParseWarn
             warnings.add(f"the subtitle group {group!r} has more than {MAX_SUBTITLES} renditions; the rest is left out")
             break
         try:
-            url = resolve_url(base, rendition["uri"])
+            url = resolve_reference(base, rendition["uri"])
         except SegmentError as error:
             warnings.add(f"{rendition['where']}: {error.detail}; these subtitles are not watched")
             continue

@@ -12,6 +12,7 @@ from vqmon.media.sources.hls.ad_breaks import mark_date_ranges
 from vqmon.media.sources.hls.low_latency import reload_seconds
 from vqmon.media.sources.hls.parts import parse_open_parts
 from vqmon.media.sources.hls.tags import M3u8Dict, TagReader, parse_byte_range
+from vqmon.media.sources.hls.variables import resolve_reference
 from vqmon.media.sources.media_playlist import (
     DeliveryDirectives,
     MediaPlaylist,
@@ -20,7 +21,6 @@ from vqmon.media.sources.media_playlist import (
     add_seconds,
     parse_seconds,
     plausible_time,
-    resolve_url,
 )
 
 _KEY_SCHEMES = ("http", "https", "file", "data")
@@ -106,7 +106,7 @@ def _locate(
             _resolve(section, base), _parse_encryption(map_key, base, None) if map_key else None
         )
         init_range = parse_byte_range(section.get("byterange"), None)
-    url = resolve_url(base, segment["uri"])
+    url = resolve_reference(base, segment["uri"])
     previous_range = previous.byte_range if previous and previous.url == url else None
     return {
         "url": url,
@@ -134,7 +134,7 @@ def _date_first_entries(entries: Sequence[PlaylistEntry]) -> tuple[PlaylistEntry
 def _resolve(tag: M3u8Dict, base: str) -> str:
     """The URL in the attribute URI of a tag; the error names its line."""
     try:
-        return resolve_url(base, tag["uri"])
+        return resolve_reference(base, tag["uri"])
     except SegmentError as error:
         raise SegmentError("playlist", f"{tag['where']}: {error.detail}") from None
 

@@ -111,7 +111,8 @@ class TagReader:
         self.open_parts = []
         text = value.split(",", 1)[0].strip().strip("\"'").strip()
         segment = state.setdefault("segment", {})
-        segment["duration"] = parse_seconds(text)
+        # attributes may follow without a comma, as in channel lists
+        segment["duration"] = parse_seconds(text.split(maxsplit=1)[0] if text else text)
         if not segment["duration"] and not _is_no_duration(text):
             self._warnings.add(f"{where}: {_quote_value(text)} is no duration; it counts as unknown")
         state["expect_segment"] = True
@@ -235,12 +236,16 @@ def number_lines(text: str, warnings: ParseWarnings) -> NumberedLines:
     lines: list[str] = []
     numbers: list[int] = []
     addresses: list[int] = []
-    is_announced = False
-    for number, line in enumerate((line.strip() for line in text.splitlines()), 1):
+    is_announced, variant_number = False, 0
+    # a file that was allocated in advance ends with NULs
+    for number, line in enumerate((line.strip().strip("\0") for line in text.splitlines()), 1):
         if not line:
             continue
         if line.startswith(_ANNOUNCING_TAGS):
             is_announced = True
+            if line.startswith("#EXT-X-STREAM-INF"):
+                _warn_without_address(variant_number, warnings)
+                variant_number = number
         elif not line.startswith("#"):
             if not is_announced and is_media:
                 warnings.add(f"line {number}: an address without EXTINF; its duration counts as unknown")
@@ -248,10 +253,16 @@ def number_lines(text: str, warnings: ParseWarnings) -> NumberedLines:
                 numbers.append(number)
             if is_announced or is_media:
                 addresses.append(number)
-            is_announced = False
+            is_announced, variant_number = False, 0
         lines.append(line)
         numbers.append(number)
+    _warn_without_address(variant_number, warnings)
     return NumberedLines(lines=lines, numbers=numbers, address_numbers=addresses)
+
+
+def _warn_without_address(variant_number: int, warnings: ParseWarnings) -> None:
+    if variant_number:
+        warnings.add(f"line {variant_number}: EXT-X-STREAM-INF: no address follows; the rendition is left out")
 
 
 def _quote_value(text: str) -> str:

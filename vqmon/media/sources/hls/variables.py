@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from vqmon.errors import SegmentError
+from vqmon.media.sources.media_playlist import resolve_url
 
 _DEFINE_ATTRIBUTE = re.compile(r'(NAME|VALUE|QUERYPARAM|IMPORT)="([^"]*)"')
 _VARIABLE_REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
@@ -15,7 +16,7 @@ _MAX_ADDED_CHARACTERS = 16_000_000
 def substitute_variables(text: str, url: str, *, imported: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
     """Replace the variables of a playlist; returns the text, line by line, and the variables that it defines.
 
-    `imported` are the variables of the master playlist. Raises SegmentError("playlist") for an undefined variable.
+    `imported` are the variables of the master playlist. A reference to an undefined variable stays in its line.
     """
     variables: dict[str, str] = {}
     if "#EXT-X-DEFINE" not in text:
@@ -26,7 +27,7 @@ def substitute_variables(text: str, url: str, *, imported: Mapping[str, str]) ->
         nonlocal added
         name = reference[1]
         if name not in variables:
-            raise SegmentError("playlist", f"variable {name[:40]} is not defined")
+            return reference[0]
         added += len(variables[name])
         if added > _MAX_ADDED_CHARACTERS:
             raise SegmentError("playlist", "variables make the playlist too large")
@@ -50,10 +51,16 @@ def _parse_definition(line: str, url: str, imported: Mapping[str, str]) -> dict[
             values = parse_qs(urlsplit(url).query, keep_blank_values=True, max_num_fields=1000).get(name)
         except ValueError:
             values = None
-        if values is None:
-            raise SegmentError("playlist", f"the URL has no query parameter {name[:40]}")
-        return {name: values[0]}
+        return {name: values[0]} if values else {}
     name = attributes.get("IMPORT", "")
-    if name not in imported:
-        raise SegmentError("playlist", f"variable {name[:40]} cannot be imported")
-    return {name: imported[name]}
+    return {name: imported[name]} if name in imported else {}
+
+
+def resolve_reference(base: str, reference: str) -> str:
+    """As `resolve_url`; raises SegmentError("playlist") for a reference with a variable that is not defined too."""
+    undefined = _VARIABLE_REFERENCE.search(reference) if "{$" in reference else None
+    if undefined:
+        raise SegmentError(
+            "playlist", f"variable {undefined[1][:40]} is not defined, nor in the master playlist or the URL"
+        )
+    return resolve_url(base, reference)

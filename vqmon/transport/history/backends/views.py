@@ -272,6 +272,8 @@ def _outcome_columns(dialect: Dialect) -> dict[str, str]:
         "scorer_failures": dialect.part("o.facts", "scorer_failures"),
         **{f"audio_{name}": dialect.number("o.facts", "audio", name) for name in AUDIO_MEASUREMENTS},
         "unmeasured_audio": dialect.text("o.facts", "unmeasured_audio"),
+        "subtitle_cues": dialect.part("o.facts", "subtitle_cues"),
+        "subtitle_problems": dialect.part("o.facts", "subtitle_problems"),
         "number": "o.number",
     }
 

@@ -1,25 +1,36 @@
 """Segments get the label of the ad break that splice messages in earlier segments have announced."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
 
-from pipelines.observe.playlists.ad_breaks import AdBreakLabels
 from tests import factories
+from tests.core.alerts.stored_states import copied
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.state import RenditionTimeline
 from vqmon.core.frames import SpliceCue
 from vqmon.core.types import AD_BREAK_LABEL, Outcome
 
 
-def labelled(cues: dict[int, list[SpliceCue]], *, count: int = 12, lost: int = -1) -> list[int]:
-    """The numbers of the segments of 4 s that are labelled, given the messages in each of them."""
-    labels = AdBreakLabels()
+def labelled(
+    cues: dict[int, list[SpliceCue]], *, count: int = 12, lost: int = -1, restarts: Collection[int] = ()
+) -> list[int]:
+    """The numbers of the segments of 4 s that are labelled, given the messages in each of them.
+
+    Before the segments in `restarts` another Judge goes on from the stored states.
+    """
+    judge = Judge(())
     found = []
     for number in range(count):
         event = factories.event(sequence=number)
         outcome: Outcome = replace(event, media=replace(event.media, splices=tuple(cues.get(number, ()))))
         if number == lost:
             outcome = factories.failure(sequence=number)
-        outcome = labels.label(outcome)
+        if number in restarts:
+            judge = Judge((), copied(judge))
+        outcome = judge.label(outcome)
+        judge.judge(outcome)
         if outcome.segment.labels.get(AD_BREAK_LABEL) == "yes":
             found.append(number)
     return found
@@ -52,17 +63,32 @@ IN = SpliceCue(begins=False, at_seconds=4.0)
     ],
 )
 def test_segments_that_begin_within_a_break_are_labelled(cues: dict[int, list[SpliceCue]], numbers: list[int]) -> None:
-    assert labelled(cues) == numbers
+    """Also after restarts, within a break or before it."""
+    assert labelled(cues) == labelled(cues, restarts=range(12)) == numbers
 
 
 def test_a_segment_that_could_not_be_observed_is_labelled_too() -> None:
     """By its time; breaks of other renditions do not count, and after an hour a break is over."""
     assert labelled({1: [OUT]}, lost=4) == [3, 4, 5]
     assert labelled({0: [OPEN]}, count=1000) == list(range(2, 902))
-    labels = AdBreakLabels()
+    judge = Judge(())
     event = factories.event(sequence=1)
-    labels.label(replace(event, media=replace(event.media, splices=(replace(OUT, at_seconds=0.0),))))
+    judge.judge(replace(event, media=replace(event.media, splices=(replace(OUT, at_seconds=0.0),))))
     other = replace(event.segment, rendition=replace(event.segment.rendition, name="other"))
-    assert labels.label(replace(event, segment=other)).segment.labels == {}
+    assert judge.label(replace(event, segment=other)).segment.labels == {}
+    assert judge.label(event).segment.labels == {AD_BREAK_LABEL: "yes"}
     own = replace(event.segment, labels={AD_BREAK_LABEL: "no"})
-    assert labels.label(replace(event, segment=own)).segment.labels == {AD_BREAK_LABEL: "no"}
+    assert judge.label(replace(event, segment=own)).segment.labels == {AD_BREAK_LABEL: "no"}
+
+
+def test_a_break_that_is_over_is_not_stored() -> None:
+    judge = Judge(())
+    event = factories.event(sequence=1)
+    judge.judge(replace(event, media=replace(event.media, splices=(OUT,))))
+    (timeline,) = judge.states().values()
+    assert isinstance(timeline, RenditionTimeline)
+    assert len(timeline.ad_breaks) == 1
+    judge.judge(factories.event(sequence=6))
+    (timeline,) = judge.states().values()
+    assert isinstance(timeline, RenditionTimeline)
+    assert timeline.ad_breaks == ()
