@@ -168,6 +168,11 @@ class PartitionWorker:
                     await self._give_back()
                     await self._reset()
                     await self._halt(error)
+        except asyncio.CancelledError:
+            # A record that took longer than a rebalance or a stop grants is no death of the process.
+            if self._is_stopping:
+                await self._give_back()
+            raise
         finally:
             self.is_ready = False
             await self._transactions.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.fleet.membership import GroupMember
 from pipelines.fleet.partitions.trials import TRIALS_KEY, RecordTrials
 from pipelines.observe.observer import Observation
 from pipelines.observe.poison import PoisonGuard
@@ -170,6 +171,27 @@ async def test_a_worker_that_ends_while_a_partition_is_stopped_has_not_died(tmp_
     process = Process(fleet, tmp_path)
     assert not await process.work(1)
     assert b'"deaths":0' in fleet.broker.read_state(NAMES.state, 0)[TRIALS_KEY]
+
+
+async def test_a_partition_that_goes_while_a_record_takes_too_long_was_given_back(tmp_path: Path) -> None:
+    """The worker cuts the record short and lives: the next one suspects nothing."""
+    fleet, stop, has_begun = MemoryFleet(partitions=1), asyncio.Event(), asyncio.Event()
+
+    async def observe_slowly(segment: Segment) -> Observation:
+        has_begun.set()
+        await asyncio.sleep(3600)
+        return Observation(outcome=outcome_of_segment(segment))
+
+    fleet.put(0, segment(0))
+    context = fleet.context(observe_slowly, process_id="a")
+    member = GroupMember(context, fleet.open_group, stop=stop, revoke_seconds=0.05)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(member.run())
+        await has_begun.wait()
+        await member.revoked([0])
+        stop.set()
+    assert not await Process(fleet, tmp_path).work(1)
+    assert b'"process":"","deaths":0' in fleet.broker.read_state(NAMES.state, 0)[TRIALS_KEY]
 
 
 async def test_a_try_that_is_cancelled_is_taken_back() -> None:
