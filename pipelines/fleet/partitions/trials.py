@@ -20,7 +20,7 @@ _MAX_TRIES = 2
 """A record that was observed alone when its process ended so often is passed."""
 
 _FIRST_SUSPECTS = 8
-"""After a death this many offsets are under suspicion, from the first unfinished record on; then twice as many."""
+"""After a second death so many offsets are under suspicion, from the first unfinished record on; then twice as many."""
 
 _MAX_DOUBLINGS = 10
 
@@ -45,17 +45,17 @@ class _Stored:
 
     @property
     def suspects_end(self) -> int:
-        """The records before this offset are under suspicion."""
-        return self.offset + (_FIRST_SUSPECTS << min(self.deaths - 1, _MAX_DOUBLINGS) if self.deaths else 0)
+        """The records before this offset are under suspicion; none after one death, which may come from outside."""
+        return self.offset + (_FIRST_SUSPECTS << min(self.deaths - 2, _MAX_DOUBLINGS) if self.deaths > 1 else 0)
 
 
 class RecordTrials:
     """Which records of one partition are under suspicion, as the state topic has it.
 
     A process that opens the partition writes its name, and takes it back when it gives the partition back in good
-    order. Another one that finds the name knows that the first has died, or was lost: the next records are then under
-    suspicion. Each of them is observed while the process observes nothing else; the try is written before that, and
-    taken back after it by a process that lives. A record with two tries is poison.
+    order. Another one that finds the name knows that the first has died, or was lost. After two such deaths the next
+    records are under suspicion. Each of them is observed while the process observes nothing else; the try is written
+    before that, and taken back after it by a process that lives. A record with two tries is poison.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class RecordTrials:
         await self._write()
 
     async def end_try(self, offset: int) -> None:
-        """The process lives: the record is not to blame."""
+        """The process lives: the record is not to blame for what ends it later."""
         self._tries.pop(offset, None)
         await self._write()
 

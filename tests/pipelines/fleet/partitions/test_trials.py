@@ -105,7 +105,7 @@ async def test_what_ends_every_process_is_passed_and_nothing_else_is(deadly: set
         "sport": [""] * 30,
     }
     assert [outcome.segment.sequence for outcome in fleet.outcomes] == [*range(30), *range(30)]
-    assert sum(process.is_killed.is_set() for process in processes) <= 4 * len(deadly)
+    assert sum(process.is_killed.is_set() for process in processes) <= 5 * len(deadly)
     poison = [outcome for outcome in fleet.outcomes if isinstance(outcome, SegmentFailure)]
     assert {failure.detail for failure in poison} == {"vqmon ended 2 times while it observed this segment"}
 
@@ -123,7 +123,7 @@ async def test_a_deadly_record_far_behind_one_that_is_never_finished_is_found(tm
                 await slow.wait()
             return await super()._observe(segment)
 
-    for _ in range(7):
+    for _ in range(8):
         assert await OneIsSlow(fleet, tmp_path).work(60, max_waiting=64)
     slow.set()
     assert not await OneIsSlow(fleet, tmp_path).work(60, max_waiting=64)
@@ -134,11 +134,14 @@ async def test_suspects_are_observed_one_at_a_time_and_then_all_go_on_together(t
     """Nothing else is observed meanwhile in any partition of the process."""
     fleet = MemoryFleet(partitions=2)
     put(fleet, 0, count=60)
-    assert await Process(fleet, tmp_path, seconds=0.001).work(120)
-    second = Process(fleet, tmp_path, seconds=0.001)
-    assert await second.work(120)
-    assert second.observed[-1].endswith("0-deadly")
-    assert second.in_flight == 1
+    for _ in range(2):
+        first = Process(fleet, tmp_path, seconds=0.001)
+        assert await first.work(120)
+        assert first.most_in_flight > 1, "one death may come from outside"
+    third = Process(fleet, tmp_path, seconds=0.001)
+    assert await third.work(120)
+    assert third.observed[-1].endswith("0-deadly")
+    assert third.in_flight == 1
     assert await Process(fleet, tmp_path).work(120)
     last = Process(fleet, tmp_path, seconds=0.001)
     assert not await last.work(120)
@@ -206,6 +209,8 @@ async def test_a_try_that_is_cancelled_is_taken_back() -> None:
     trials = first
     await first.open_at(4)
     trials = RecordTrials(writes[-1], process_id="b", write=write)
+    assert await trials.open_at(4) == 4, "one death may come from outside"
+    trials = RecordTrials(writes[-1], process_id="c", write=write)
     assert await trials.open_at(4) == 4 + 8
     trial = trials.trial_of(4)
     assert trial is not None
