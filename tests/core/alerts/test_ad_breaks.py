@@ -11,6 +11,7 @@ from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.state import RenditionTimeline
 from vqmon.core.frames import SpliceCue
 from vqmon.core.types import AD_BREAK_LABEL, Outcome
+from vqmon.errors import SegmentError
 
 
 def labelled(
@@ -79,6 +80,15 @@ def test_a_segment_that_could_not_be_observed_is_labelled_too() -> None:
     assert judge.label(event).segment.labels == {AD_BREAK_LABEL: "yes"}
     own = replace(event.segment, labels={AD_BREAK_LABEL: "no"})
     assert judge.label(replace(event, segment=own)).segment.labels == {AD_BREAK_LABEL: "no"}
+
+
+def test_a_playlist_that_stood_still_goes_on_within_the_break() -> None:
+    """Its segments begin where they stopped, before the moment at which the playlist was found stale."""
+    judge = Judge(())
+    event = factories.event(sequence=1)
+    judge.judge(replace(event, media=replace(event.media, splices=(OUT,))))
+    judge.judge(factories.failure(sequence=60, error=SegmentError("stale", "no new segment for 12 s")))
+    assert judge.label(factories.event(sequence=3)).segment.labels == {AD_BREAK_LABEL: "yes"}
 
 
 def test_a_break_that_is_over_is_not_stored() -> None:

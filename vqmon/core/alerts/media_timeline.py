@@ -223,8 +223,9 @@ def breaks_after(timeline: RenditionTimeline | None, outcome: Outcome) -> tuple[
     breaks = timeline.ad_breaks if timeline else ()
     if isinstance(outcome, QualityEvent) and outcome.media.splices:
         breaks = _with_cues(breaks, outcome)
-    if not breaks:
-        return ()
+    if not breaks or (isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS):
+        # segments may continue where they stopped
+        return breaks
     starts_at = outcome.segment.starts_at.timestamp()
     return tuple(each for each in breaks if each.ends_at > starts_at)[-_MAX_BREAKS:]
 
