@@ -17,7 +17,7 @@ MAX_WAIT_SECONDS = 3.0
 """How long a segment waits for what belongs to it when a live playlist does not list that yet."""
 
 _POLL_SECONDS = 0.5
-_ERROR_SECONDS = 2.0
+ERROR_SECONDS = 2.0
 """How long the error of a playlist stands before it is loaded anew."""
 
 _STALE_TARGETS = 3
@@ -60,7 +60,7 @@ class CachedPlaylist:
 
     def _is_due(self) -> bool:
         if self._error is not None:
-            seconds = _ERROR_SECONDS
+            seconds = ERROR_SECONDS
         elif self._playlist is None:
             return True
         elif self._playlist.is_ended:
@@ -76,7 +76,8 @@ class CachedPlaylist:
         try:
             self._playlist = await self._load(self._loaded_at)
         except SegmentError as error:
-            self._error = error
+            # from its end on: a load may take longer to fail than its error stands
+            self._error, self._loaded_at = error, self._now()
             return
         if self._playlist.entries[-1:] != newest:
             self._progress_at = self._loaded_at

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from pipelines.observe.addresses import segment_at
 from pipelines.observe.playlists.positions import (
+    ERROR_SECONDS,
     CachedPlaylist,
     LocatedEntry,
     Position,
@@ -101,17 +102,15 @@ class SoundPlaylist:
         self._stream, self._now, self._sleep = stream, now, sleep
         # by rendition; None = its sound is in its own segments, or it has none
         self._playlists: dict[str, CachedPlaylist | None] = {}
+        # by rendition: why its first load failed, and when
+        self._failures: dict[str, tuple[SegmentError, datetime]] = {}
 
     async def find(self, segment: Segment) -> SeparateSound | None:
         """The sound of a segment; None when its playlist lists none apart from the pictures.
 
         Raises SegmentError("playlist") when it cannot be found.
         """
-        name = segment.rendition.name
-        if name not in self._playlists:
-            is_separate = await (await self._stream.opened()).load_audio(name, self._now()) is not None
-            self._playlists[name] = CachedPlaylist(partial(self._load, name), self._now) if is_separate else None
-        playlist = self._playlists[name]
+        playlist = await self._separate_playlist(segment.rendition.name)
         if playlist is None:
             return None
         position = await self._stream.position_of(segment)
@@ -119,6 +118,21 @@ class SoundPlaylist:
         if located is None:
             raise SegmentError("playlist", "the playlist of the sound lists nothing of this time and number")
         return _sound_of(segment, position, located)
+
+    async def _separate_playlist(self, name: str) -> CachedPlaylist | None:
+        """The playlist of a rendition's sound; None without one. An error stands as long as in `CachedPlaylist`."""
+        if name not in self._playlists:
+            if name in self._failures:
+                error, failed_at = self._failures[name]
+                if abs(self._now() - failed_at) < timedelta(seconds=ERROR_SECONDS):
+                    raise error
+            try:
+                is_separate = await (await self._stream.opened()).load_audio(name, self._now()) is not None
+            except SegmentError as error:
+                self._failures[name] = error, self._now()
+                raise
+            self._playlists[name] = CachedPlaylist(partial(self._load, name), self._now) if is_separate else None
+        return self._playlists[name]
 
     async def _load(self, name: str, now: datetime) -> MediaPlaylist:
         playlist = await (await self._stream.opened()).load_audio(name, now)

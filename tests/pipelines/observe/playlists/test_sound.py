@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import pytest
@@ -215,6 +216,27 @@ async def test_sound_of_packaged_streams_is_measured(tmp_path: Path, name: str) 
     assert outcome.audio.duration_seconds == pytest.approx(2, abs=0.1)
     assert outcome.audio.offset_seconds == pytest.approx(0, abs=0.1)
     assert outcome.audio.loudness_lufs is not None
+
+
+async def test_a_sound_playlist_that_fails_is_not_asked_for_by_each_segment() -> None:
+    """However long it takes to fail; a little later it is asked for anew."""
+
+    class SlowOrigin(Origin):
+        async def get(self, url: str, **options: object) -> SimpleNamespace:
+            if url == SOUND_URL:
+                self.clock += timedelta(seconds=30)
+            return await super().get(url, **options)
+
+    video = playlist("video", range(9), ended=True)
+    origin = SlowOrigin({MASTER_URL: MASTER, VIDEO_URL: video})
+    sound = sound_of(origin)
+    for number in range(9):
+        with pytest.raises(SegmentError, match="404"):
+            await sound.find(segment(number))
+    assert origin.requests.count(SOUND_URL) == 1
+    origin.clock += timedelta(seconds=2)
+    origin.texts[SOUND_URL] = playlist("s", range(9), ended=True)
+    assert await sound.find(segment(3)) is not None
 
 
 async def test_sound_of_the_same_number_and_another_time_is_refused() -> None:
