@@ -165,13 +165,16 @@ class Observer:
                 sound = await self.find_sound(segment)
             if sound is None:
                 return _FetchedSound()
+            media = b""
             with measured_stage("fetch_sound", self.record_stage):
-                parts = [await self.fetch(part) for part in sound.parts]
+                for part in sound.parts:
+                    media += await self.fetch(part)
+                    if len(media) > _MAX_SOUND_BYTES:
+                        return _FetchedSound(is_unavailable=True)
         except SegmentError as error:
             _log.warning(**log_event("sound.unavailable", segment=segment.key, why=str(error)))
             return _FetchedSound(is_unavailable=True)
-        media = b"".join(parts)
-        return _FetchedSound(is_unavailable=True) if len(media) > _MAX_SOUND_BYTES else _FetchedSound(sound, media)
+        return _FetchedSound(sound, media)
 
     async def _subtitles_of(self, segment: Segment) -> tuple[SubtitleFacts, ...]:
         if self.find_subtitles is None:

@@ -187,7 +187,7 @@ async def test_a_reference_that_cannot_be_fetched_is_said_and_loses_no_score() -
 
 
 async def test_sound_that_cannot_be_had_is_said_and_costs_no_score() -> None:
-    """Whether its playlist or its media are away; what the segment itself has is measured still."""
+    """Whether its playlist or its media are away, or too large, of which no more is fetched than needed to know it."""
     without_sound = {"unmeasured_audio": "no_audio"}
 
     async def decode(media: bytes, views: tuple[View, ...], **others: bytes) -> DecodedSegment:
@@ -197,22 +197,25 @@ async def test_sound_that_cannot_be_had_is_said_and_costs_no_score() -> None:
     async def find(segment: Segment) -> SeparateSound:
         if segment.sequence == 1:
             raise SegmentError("playlist", "404")
-        return SeparateSound(
-            parts=(replace(segment, url="https://media.example/away.ts"),), starts_seconds=0.0, ends_seconds=0.0
-        )
+        name, count = ("away", 1) if segment.sequence == 2 else ("large", 16)
+        part = replace(segment, url=f"https://media.example/{name}.ts")
+        return SeparateSound(parts=(part,) * count, starts_seconds=0.0, ends_seconds=0.0)
 
-    plain = observer(MemoryFetcher({1: b"\x80", 2: b"\x80"}))
+    fetched: list[str] = []
+    plain = observer(MemoryFetcher({}))
 
     async def fetch(segment: Segment) -> bytes:
         if segment.url.endswith("away.ts"):
             raise FetchError("not_found", "away.ts")
-        return b"\x80"
+        fetched.append(segment.url)
+        return bytes(40_000_000) if segment.url.endswith("large.ts") else b"\x80"
 
     seen = replace(plain, fetch=fetch, find_sound=find, cascade=replace(plain.cascade, decode=decode))
-    for sequence in (1, 2):
+    for sequence in (1, 2, 3):
         event = (await seen.observe(make_segment(sequence))).outcome
         assert isinstance(event, QualityEvent)
         assert (bool(event.scores), event.unmeasured_audio) == (True, "unavailable")
+    assert fetched.count("https://media.example/large.ts") == 2
 
 
 async def test_a_reference_that_is_found_is_compared_and_one_that_is_missing_is_said() -> None:
