@@ -169,7 +169,7 @@ def test_interlaced_pictures_are_deinterlaced(options: tuple[str, ...], tmp_path
 
 def test_interlacing_is_detected_from_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that does not tell that its pictures are interlaced changes nothing."""
-    monkeypatch.setattr("vqmon.media.decode.worker._FIELD_ORDERS", ())
+    monkeypatch.setattr("vqmon.media.decode.decoders.libav._FIELD_ORDERS", ())
     media = clip(*x264("-x264-params", "tff=1:b-adapt=0", *INTERLACED, bframes=3), rate="50", seconds=2.2)
     decoded = check_against_ffmpeg(media, tmp_path, fps=3.0, filters=DEINTERLACE, levels=1.0)
     assert decoded.media.is_interlaced
