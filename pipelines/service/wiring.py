@@ -39,6 +39,7 @@ from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
 from vqmon.media.fetch.ssrf_policy import decode_url_path
 from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
+from vqmon.scoring.runtime.devices import select_gpus
 from vqmon.scoring.scorers.registry import builtin_folder, runtime_versions, scorer_noise
 from vqmon.settings.experiments_file import parse_experiments
 from vqmon.settings.load import Settings
@@ -288,6 +289,7 @@ def _segment_subtitles(
 
 def decoder_pool(settings: Settings, *, meters: Meters | None = None, max_samples: int = 600) -> DecoderPool:
     """The decoder processes of the settings, not yet started; those that are replaced are counted."""
+    select_gpus(settings.scoring.devices if settings.decode.hardware else (), os.environ)  # for all of them alike
     limits = DecodeLimits(
         deadline_seconds=settings.decode.deadline_seconds,
         # A worker may be busy for a whole deadline, with others before us.

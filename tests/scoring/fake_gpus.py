@@ -1,5 +1,6 @@
 """A runtime whose GPUs are CPU sessions of ONNX Runtime, which a test can make absent, inexact, or fail."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ class FakeGpuRuntime:
     deviations: dict[str, float] = field(default_factory=dict)
     # device -> messages of the errors of its next runs
     errors: dict[str, list[str]] = field(default_factory=dict)
+    # device -> what its next runs wait for
+    holds: dict[str, threading.Event] = field(default_factory=dict)
     # the device of each run, and of each session opened
     runs: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
@@ -51,6 +54,8 @@ class _FakeGpuSession:
 
     def run(self, feed: Mapping[str, Array], output: str) -> Array:
         self._runtime.runs.append(self.device)
+        if (hold := self._runtime.holds.get(self.device)) is not None and not hold.wait(60):
+            raise TimeoutError(self.device)
         if errors := self._runtime.errors.get(self.device):
             raise to_score_error(RuntimeError(errors.pop(0)), self._name, self.device)
         values = self._session.run(feed, output)

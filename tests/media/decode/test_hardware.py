@@ -1,6 +1,7 @@
 """Decoding on a GPU: the same verdict as on the CPU, which takes over where the GPU fails; the CPU stands in for it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import av
@@ -9,7 +10,7 @@ import av.filter
 import numpy as np
 import pytest
 
-from tests.media.clips import clip, x264
+from tests.media.clips import clip, ffmpeg, x264
 from tests.media.decode.rig import moving_clip
 from tests.media.decode.test_worker import CASES
 from vqmon.core.types import View
@@ -84,6 +85,29 @@ def test_the_verdict_is_that_of_the_cpu(name: str) -> None:
     assert gpu_views == cpu_views
 
 
+@pytest.mark.parametrize(
+    ("turn", "container"),
+    [
+        ((), ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")),
+        (("-display_rotation", "-90"), ()),
+    ],
+)
+def test_what_only_the_container_tells_of_the_pictures_holds(
+    tmp_path: Path, turn: tuple[str, ...], container: tuple[str, ...]
+) -> None:
+    """Colours are told to the GPU's decoder, and pictures that are turned are left to the CPU."""
+    plain, made = tmp_path / "plain.mp4", tmp_path / "made.mp4"
+    plain.write_bytes(clip(*x264(), container="mp4"))
+    ffmpeg(*turn, "-i", str(plain), "-c", "copy", *container, "-movflags", "+write_colr", "-y", str(made))
+    cpu, _, cpu_views = decode(made.read_bytes())
+    gpu, gpu_notes, gpu_views = decode(made.read_bytes(), StandIn())
+    facts = cpu["media"]
+    assert (facts["rotation_degrees"], facts["transfer"]) == ((90, "unspecified") if turn else (0, "bt709"))
+    assert gpu == cpu
+    assert gpu_views == cpu_views
+    assert ("decoded on the GPU" in gpu_notes) == (not turn)
+
+
 def fail_at(packet: int, error: Exception) -> Callable[[int], None]:
     def fail(count: int) -> None:
         if count == packet:
@@ -137,3 +161,24 @@ async def test_without_a_gpu_workers_decode_on_the_cpu_and_say_why() -> None:
         assert pool.versions["nvdec"].startswith("cuda cannot be used: ")
     assert len(decoded.times_seconds) == 3
     assert "decoded on the GPU" not in decoded.media.notes
+
+
+@pytest.mark.parametrize(
+    ("hardware", "told"),
+    [("cuda", {"CUDA_VISIBLE_DEVICES": "GPU-5c89852c", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}), ("", {})],
+)
+async def test_a_worker_sees_the_gpus_that_the_daemon_sees(
+    monkeypatch: pytest.MonkeyPatch, hardware: str, told: dict[str, str]
+) -> None:
+    """Counted as nvidia-smi does; a worker that uses no GPU is told nothing."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5c89852c")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    async with DecoderPool(1, isolation="off", hardware=hardware) as pool:
+        variables = environment_of(pool.idle_pids[0])
+    assert {name: value for name, value in variables.items() if name.startswith("CUDA")} == told
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The variables with which a process was started."""
+    lines = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}

@@ -55,6 +55,17 @@ def test_unequal_grey_ends_are_part_of_the_picture() -> None:
     assert find_active_area(_frame(luma), is_full_range=False).height == 360
 
 
+@pytest.mark.parametrize("lines", [3, 4, 5])
+def test_something_is_left_of_a_picture_of_a_few_lines(lines: int) -> None:
+    """Bars are cut in pairs of lines."""
+    frame = av.VideoFrame(64, lines, "yuv420p")
+    plane = np.frombuffer(frame.planes[0], np.uint8).reshape(lines, -1)
+    plane[:] = 16
+    plane[lines // 2] = 200
+    area = find_active_area(frame, is_full_range=False)
+    assert min(area.width, area.height) > 0
+
+
 def test_a_picture_without_bars_is_kept_whole() -> None:
     whole = ActiveArea(left=0, top=0, width=640, height=360)
     assert find_active_area(_frame(_picture()), is_full_range=False) == whole

@@ -1,6 +1,9 @@
 """Devices: which GPUs are selected, several of them in turn, and what happens when some are absent, inexact or fail."""
 
 import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from tests.scoring.fake_gpus import FakeGpuRuntime
 from tests.scoring.tiny_levels import write_levels
 from tests.scoring.tiny_onnx import expected, pictures, write_bundle
-from vqmon.errors import ScorerError
+from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.frame_scorer import load_frame_spec
 from vqmon.scoring.runtime.batcher import Batcher, BatchFacts, Engine
 from vqmon.scoring.runtime.devices import open_frame_engine, select_gpus
@@ -125,7 +128,8 @@ async def test_out_of_memory_halves_the_batch_then_moves_to_the_other_gpu_then_t
         assert left.device == "cuda:1"
         assert left.fallback.startswith("cuda:0 failed: ")
         assert "Failed to allocate memory" in left.fallback
-        assert 18 <= len(runtime.errors["cuda:0"]) < 20
+        # a batch may start between an error and the answer to it
+        assert 16 <= len(runtime.errors["cuda:0"]) <= 18
         runtime.errors["cuda:1"] = ["CUDA failure 719: unspecified launch failure"]
         values = await batcher.infer(pixels, deadline_seconds=FOREVER)
         assert values == pytest.approx(expected(pixels), abs=1e-4)
@@ -144,6 +148,36 @@ async def test_a_gpu_that_ran_out_of_memory_once_stays(tmp_path: Path) -> None:
         runtime.errors["cuda:1"] = ["CUDA failure 719: unspecified launch failure"]
         await batcher.infer(pictures(40), deadline_seconds=FOREVER)
         assert batcher.engine.device == "cuda:0"
+
+
+def test_a_gpu_that_still_runs_when_another_leaves_takes_no_second_batch(tmp_path: Path) -> None:
+    """Both would write to its buffers. When it fails then, it leaves too, and not the GPU that works."""
+    runtime = FakeGpuRuntime(present=("cuda:0", "cuda:1", "cuda:2"))
+    group = engine(tmp_path, runtime, gpus=(0, 1, 2))
+    lost = "CUDA failure 719: unspecified launch failure"
+    runtime.errors = {"cuda:0": [lost], "cuda:1": [lost]}
+    with pytest.raises(ScoreError):
+        group.run(pictures(1))
+    runtime.holds["cuda:1"] = threading.Event()
+    runtime.runs.clear()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(group.run, pictures(1))
+        while runtime.runs != ["cuda:1"]:
+            time.sleep(0.001)
+        left = group.fall_back(lost)
+        assert left.device == "cuda:1 + cuda:2"
+        for _ in range(2):
+            left.run(pictures(1))
+        assert runtime.runs == ["cuda:1", "cuda:2", "cuda:2"]
+        runtime.holds["cuda:1"].set()
+        with pytest.raises(ScoreError):
+            slow.result()
+    last = left.fall_back(lost)
+    assert last.device == "cuda:2"
+    assert last.fallback == "; ".join(
+        f"cuda:{number} failed: scorer_failed: tiny@1 on cuda:{number}: {lost}" for number in (0, 1)
+    )
+    assert last.fall_back(lost) is last
 
 
 @pytest.mark.parametrize("deviating", ["cuda:0", "cuda:1"])

@@ -24,7 +24,9 @@ def test_a_gpu_is_refused_with_a_remedy_where_the_runtime_has_no_provider(device
     """The package for CPUs says which one to install."""
     if ONNX_RUNTIME.has_gpu_provider():
         pytest.skip("this onnxruntime was built for CUDA")
-    with pytest.raises(ScorerError, match=r"install vqmon\[gpu\], or set scoring\.device to"):
+    with pytest.raises(
+        ScorerError, match=r"install vqmon\[gpu\], or set scoring\.device \(of heavy scorers scoring\.heavy_device\) to"
+    ):
         tiny_engine(device=device, threads=2)
 
 

@@ -136,7 +136,7 @@ class DecoderProcess:
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
-                env=worker_environment(),
+                env=worker_environment() | (_cuda_environment() if hardware else {}),
                 pass_fds=(descriptor,),
                 cwd="/",
                 # Ctrl-C, timeout(1) and a closed terminal signal a whole group: the daemon still needs its decoders

@@ -52,9 +52,10 @@ from vqmon.media.decode.decoders.frame_selection import (
     select_from_full_decode,
     select_keyframes,
 )
-from vqmon.media.decode.decoders.hardware import HardwareDecoder, open_nvdec
+from vqmon.media.decode.decoders.hardware import HardwareDecoder, open_nvdec, take_container_colours
 from vqmon.media.decode.decoders.libav import LibavDecoder
 from vqmon.media.decode.protocol import (
+    CONTAINERS,
     HEADER,
     START_ID,
     DecodeLimits,
@@ -69,14 +70,21 @@ from vqmon.media.decode.stills.detection import read_still
 from vqmon.media.decode.stills.picture import decode_still_packet, set_still_colour, without_alpha
 from vqmon.media.decode.stills.still import StillPicture, still_facts
 from vqmon.media.images.colour import describe_frame_colour
-from vqmon.media.images.resampling import FrameResampler
+from vqmon.media.images.resampling import FrameResampler, Orientation
 from vqmon.media.images.signals.meter import SignalMeter
 from vqmon.media.images.signals.temporal import TEMPORAL_SIGNALS
 from vqmon.media.measures.no_reference import integrated, natural_statistics
 from vqmon.media.reference.answer import pack_unscored
 from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
-from vqmon.media.reference.sides import ReferenceTools, frame_listener, sample_listener, side_frames, still_side
+from vqmon.media.reference.sides import (
+    ReferenceTools,
+    frame_listener,
+    read_orientation,
+    sample_listener,
+    side_frames,
+    still_side,
+)
 from vqmon.media.sound.track import SOUND_CODECS, PictureSpan, measure_sound
 
 # libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
@@ -100,6 +108,7 @@ _LATE_MODULES = (
     "numpy.ma",
     "numpy.random",
 )
+_TURNING_DEMUXERS = (CONTAINERS["mp4"], CONTAINERS["matroska"])
 _EVERY_FRAME_FPS = 240.0  # above every frame rate: no frame of a reference is left out
 
 
@@ -149,15 +158,18 @@ def _decode_on_hardware(
     *,
     side: SegmentSide | None,
 ) -> tuple[FrameCollector, dict[str, Any]] | None:
-    """As `decode_segment`; None where the CPU shall decode: another codec, damage, or a device that fails."""
+    """As `decode_segment`; None where the CPU shall decode.
+
+    That is another codec, damage, a device that fails, or a display matrix in the container.
+    """
     with (
         contextlib.suppress(DecodeError, MemoryError, av.error.FFmpegError, ValueError),
         open_container(media, demuxer, request.limits) as container,
     ):
         video = demux_video(container, media, demuxer, request.limits)
-        context = hardware.new_context(video.stream)
-        if context is None:
+        if _is_turned(video, request.limits) or (context := hardware.new_context(video.stream)) is None:
             return None
+        take_container_colours(context, video.stream.codec_context)
         video.notes.append("decoded on the GPU")
         damaged_positions: set[int | None] = set()
         decoder = LibavDecoder(video, damaged_positions, limits=request.limits, options={}, hardware=context)
@@ -165,6 +177,15 @@ def _decode_on_hardware(
         if not damaged_positions and not decoder.stats.damaged_pictures:
             return collected
     return None
+
+
+def _is_turned(video: VideoPackets, limits: DecodeLimits) -> bool:
+    """Whether the container turns the pictures, or its first one does not tell: only the CPU's decoder is told."""
+    if video.demuxer not in _TURNING_DEMUXERS:
+        return False
+    decoder = LibavDecoder(video, set(), limits=limits, options={})
+    frames = [*decoder.decode(0), *decoder.flush()]
+    return not frames or read_orientation(frames[0]) != Orientation.from_display_matrix(b"")
 
 
 def _decode_selected(

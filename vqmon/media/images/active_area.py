@@ -54,7 +54,8 @@ def find_active_area(frame: av.VideoFrame, *, is_full_range: bool) -> ActiveArea
         return whole
     # whole chroma samples, and no line of a bar
     top, bottom, left, right = (bar + bar % 2 for bar in (top, bottom, left, right))
-    return ActiveArea(left=left, top=top, width=frame.width - left - right, height=frame.height - top - bottom)
+    width, height = frame.width - left - right, frame.height - top - bottom
+    return ActiveArea(left=left, top=top, width=width, height=height) if min(width, height) > 0 else whole
 
 
 def _bar_lengths(lines: NDArray[np.uint8], black: int) -> tuple[int, int]:

@@ -56,6 +56,38 @@ def select_gpus(names: Sequence[str], environment: MutableMapping[str, str]) -> 
     return tuple(range(len(names)))
 
 
+class _Turns(Generic[_AnyEngine]):
+    """Whose turn it is among engines, for groups that follow one another: what one of them runs still runs there."""
+
+    def __init__(self, engines: Sequence[_AnyEngine]) -> None:
+        self._idle: queue.SimpleQueue[_AnyEngine] = queue.SimpleQueue()
+        for engine in engines:
+            for _ in range(engine.workers):
+                self._idle.put(engine)
+        # device -> how its last run failed
+        self._failures: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def take(self, members: Sequence[_AnyEngine]) -> _AnyEngine:
+        """The member that has been idle for longest; others have left."""
+        while (engine := self._idle.get()) not in members:
+            pass
+        return engine
+
+    def give_back(self, engine: _AnyEngine, *, failure: str = "") -> None:
+        """An engine after a run, which failed where `failure` says how."""
+        with self._lock:
+            self._failures.pop(engine.device, None)
+            if failure:
+                self._failures[engine.device] = failure
+        self._idle.put(engine)
+
+    def failures_of(self, members: Sequence[_AnyEngine]) -> dict[str, str]:
+        """Device -> how its last run failed, of those whose last run failed."""
+        with self._lock:
+            return {each.device: self._failures[each.device] for each in members if each.device in self._failures}
+
+
 class EngineGroup(Generic[_AnyEngine]):
     """One engine on each of several GPUs, which take the batches in turn; see `batcher.Engine`.
 
@@ -63,48 +95,41 @@ class EngineGroup(Generic[_AnyEngine]):
     faster. A GPU that fails leaves the group, and the last one to fail leaves to the CPU.
     """
 
-    def __init__(self, engines: Sequence[_AnyEngine], *, fallback: str = "") -> None:
+    def __init__(
+        self, engines: Sequence[_AnyEngine], *, fallback: str = "", turns: _Turns[_AnyEngine] | None = None
+    ) -> None:
         self.engines, self.fallback = tuple(engines), fallback
         self.device = " + ".join(engine.device for engine in engines)
         self.workers = sum(engine.workers for engine in engines)
         self.buckets = self.engines[0].buckets
-        self._idle: queue.SimpleQueue[_AnyEngine] = queue.SimpleQueue()
-        for engine in self.engines:
-            for _ in range(engine.workers):
-                self._idle.put(engine)
-        # device -> how its last run failed
-        self._failures: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._turns = turns or _Turns(self.engines)
 
     def run(self, *rows: Array) -> Array:
         """As the engine that has been idle for longest; raises ScoreError."""
-        engine = self._idle.get()
+        engine, failure = self._turns.take(self.engines), ""
         try:
-            outputs = engine.run(*rows)
+            return engine.run(*rows)
         except ScoreError as error:
-            with self._lock:
-                self._failures[engine.device] = first_line(error)
+            failure = first_line(error)
             raise
-        else:
-            with self._lock:
-                self._failures.pop(engine.device, None)
-            return outputs
         finally:
-            self._idle.put(engine)
+            self._turns.give_back(engine, failure=failure)
 
     def fall_back(self, reason: str) -> Engine:
         """The engines whose last run did not fail, or the same model on the CPU; raises ScorerError."""
-        with self._lock:
-            failures = dict(self._failures)
+        failures = self._turns.failures_of(self.engines)
         left = [engine for engine in self.engines if engine.device not in failures]
-        if not left or not failures:
+        if not left:
             return self.engines[0].fall_back(reason)
+        if not failures:
+            # of a GPU that has left already, or has run again since
+            return self
         lost = "; ".join(f"{device} failed: {failure}" for device, failure in failures.items())
         _log.warning(**log_event("scorer.fell_back", device=" + ".join(engine.device for engine in left), why=lost))
         return self._of(left, fallback="; ".join(filter(None, (self.fallback, lost))))
 
     def _of(self, engines: Sequence[_AnyEngine], *, fallback: str) -> "EngineGroup[_AnyEngine]":
-        return EngineGroup(engines, fallback=fallback)
+        return EngineGroup(engines, fallback=fallback, turns=self._turns)
 
 
 class GraphEngineGroup(EngineGroup[GraphEngine]):
@@ -127,7 +152,7 @@ class GraphEngineGroup(EngineGroup[GraphEngine]):
             engine.warm_up(*row)
 
     def _of(self, engines: Sequence[GraphEngine], *, fallback: str) -> "GraphEngineGroup":
-        return GraphEngineGroup(engines, fallback=fallback)
+        return GraphEngineGroup(engines, fallback=fallback, turns=self._turns)
 
 
 def open_frame_engine(spec: ScorerSpec, onnx: Path, placement: Placement, *, runtime: Runtime = ONNX_RUNTIME) -> Engine:

@@ -36,7 +36,8 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "t
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
 _NO_GPU = (
     "the driver, the libraries of vqmon[gpu] (and TensorRT's for tensorrt) or this GPU are missing, or an operator of "
-    "this model is; set scoring.device to auto or cpu to run without it, and see scoring.devices"
+    "this model is; set scoring.device, of heavy scorers scoring.heavy_device, to auto or cpu to run without it, and "
+    "see scoring.devices"
 )
 _HEAVY_OPERATORS = (
     "Attention",
@@ -208,7 +209,7 @@ def _create_session(
     kind = device.partition(":")[0]
     provider = _PROVIDERS[kind]
     if provider not in ort.get_available_providers():
-        remedy = "install vqmon[gpu], or set scoring.device to auto or cpu"
+        remedy = "install vqmon[gpu], or set scoring.device (of heavy scorers scoring.heavy_device) to auto or cpu"
         raise ScorerError(f"{model.where}: the installed onnxruntime cannot use {_TITLES[kind]}; {remedy}")
     if kind == "tensorrt" and model.data_name:
         raise ScorerError(
@@ -238,7 +239,7 @@ def _create_session(
     if is_gpu(device) and (operators := heavy_operators_off_gpu(session)):
         raise ScorerError(
             f"{model.where}: {_TITLES[kind]} lacks {', '.join(operators)} of this model; export it again, "
-            "or set scoring.device to cpu"
+            "or set scoring.device (of heavy scorers scoring.heavy_device) to cpu"
         )
     return session
 

@@ -75,7 +75,7 @@ def _import_openvino(where: str) -> Any:
     try:
         import openvino
     except ImportError as error:
-        remedy = "pip install vqmon[openvino], or set scoring.device to cpu"
+        remedy = "pip install vqmon[openvino], or set scoring.device (of heavy scorers scoring.heavy_device) to cpu"
         raise ScorerError(f"{where or 'scoring'}: OpenVINO is not installed; {remedy}") from error
     return openvino
 

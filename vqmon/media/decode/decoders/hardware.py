@@ -62,6 +62,12 @@ def open_nvdec(device: str) -> Nvdec | str:
         return str(error) or type(error).__name__
 
 
+def take_container_colours(context: VideoCodecContext, source: VideoCodecContext) -> None:
+    """Give a decoder the colours that a container states; those in the bitstream come before them."""
+    for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
+        setattr(context, name, getattr(source, name))
+
+
 def to_planes(frame: "av.VideoFrame") -> "av.VideoFrame":
     """A frame of a hardware decoder with the chroma in planes of their own; raises DecodeError for other formats."""
     target = _PLANAR_FORMATS.get(frame.format.name)
