@@ -43,6 +43,15 @@ def test_a_device_is_written_and_not_replaced() -> None:
     assert Path(os.devnull).is_char_device()
 
 
+def test_a_pipe_is_written_by_the_name_of_its_descriptor() -> None:
+    """As `/dev/stdout` before a `|`, which resolves to no path."""
+    reader, writer = os.pipe()
+    write_whole_file(Path(f"/dev/fd/{writer}"), "text")
+    os.close(writer)
+    with os.fdopen(reader) as read:
+        assert read.read() == "text"
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"missing/report\.html: cannot be written: No such file or directory"):
         write_whole_file(tmp_path / "missing" / "report.html", "text")

@@ -25,12 +25,13 @@ def whole_file(file: Path) -> Iterator[IO[bytes]]:
     A symbolic link stays one; pipes and devices are written directly. Raises SettingsError for an OSError, also for
     one in the context.
     """
-    target = file.resolve()
     try:
-        if target.exists() and not target.is_file():
-            with target.open("wb") as sink:
+        if file.exists() and not file.is_file():
+            # not what it resolves to: /dev/stdout is then a pipe without a path
+            with file.open("wb") as sink:
                 yield sink
             return
+        target = file.resolve()
         unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             with unfinished.open("wb") as sink:
