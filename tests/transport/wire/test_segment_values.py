@@ -56,6 +56,7 @@ def test_a_leap_second_and_a_byte_order_mark_are_taken() -> None:
     assert segment.starts_at == datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
+SOUND = {"url": "https://a/b.mp4"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an empty address": ({"url": ""}, 'data.url: "" is empty'),
     "a blank address": ({"url": " "}, 'data.url: "" is empty'),
@@ -67,6 +68,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a boolean range of sound": (
         {"audio": {"url": "https://a/b.mp4", "byte_range": {"offset_bytes": False, "length_bytes": 1}}},
         "data.audio.byte_range.offset_bytes: false is a boolean",
+    ),
+    "a boolean range of further sound": (
+        {"audio": {**SOUND, "more": [SOUND, {**SOUND, "byte_range": {"offset_bytes": True, "length_bytes": 1}}]}},
+        "data.audio.more.1.byte_range.offset_bytes: true is a boolean",
+    ),
+    "further sound that is relative": (
+        {"audio": {**SOUND, "more": [SOUND, {"url": "c.mp4"}]}},
+        'data.audio.more.1.url: "c.mp4" is a relative',
+    ),
+    "further sound that is a list": ({"audio": {**SOUND, "more": [[True]]}}, "data.audio.more.0"),
+    "too much sound": ({"audio": {**SOUND, "more": [SOUND] * 16}}, "data.audio.more: 16 addresses; at most 15"),
+    "sound of another day": (
+        {"audio": {**SOUND, "starts_seconds": -1e5}},
+        "data.audio.starts_seconds: not within a day",
+    ),
+    "boolean times of sound": (
+        {"audio": {**SOUND, "ends_seconds": True}},
+        "data.audio.ends_seconds: true is a boolean",
     ),
     "a relative mirror": ({"mirrors": [{"url": "a.ts"}]}, 'data.mirrors.0.url: "a.ts" is a relative'),
     "too many mirrors": ({"mirrors": [{"url": "https://a/b.ts"}] * 9}, "data.mirrors: 9 addresses; at most 8"),

@@ -31,6 +31,7 @@ _GLUE_BYTES = 18
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b"
 
+_RANGES = tuple((name, part) for name in ("byte_range", "init_byte_range") for part in ("offset_bytes", "length_bytes"))
 _NUMBERS = (
     ("sequence",),
     ("duration_seconds",),
@@ -39,13 +40,8 @@ _NUMBERS = (
     ("rendition", "bitrate_kbps"),
     ("audio", "starts_seconds"),
     ("audio", "ends_seconds"),
-    *((name, part) for name in ("byte_range", "init_byte_range") for part in ("offset_bytes", "length_bytes")),
-    *(
-        (media, name, part)
-        for media in ("reference", "audio")
-        for name in ("byte_range", "init_byte_range")
-        for part in ("offset_bytes", "length_bytes")
-    ),
+    *_RANGES,
+    *((media, *path) for media in ("reference", "audio") for path in _RANGES),
 )
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _PLAIN_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(\.\d{1,6})?(Z|\+00:00)")
@@ -169,10 +165,16 @@ def _check_rendition(rendition: Rendition) -> None:
 
 
 def _check_numbers(segment: Mapping[str, Any], prefix: str) -> None:
-    for path in _NUMBERS:
+    audio = segment.get("audio")
+    more = audio.get("more") if isinstance(audio, dict) else None
+    parts = range(len(more)) if isinstance(more, list) else ()
+    for path in (*_NUMBERS, *(("audio", "more", str(number), *path) for number in parts for path in _RANGES)):
         number: Any = segment
         for name in path:
-            number = number.get(name) if isinstance(number, dict) else None
+            if isinstance(number, list):
+                number = number[int(name)] if name.isdecimal() else None
+            else:
+                number = number.get(name) if isinstance(number, dict) else None
         if isinstance(number, bool):
             raise WireError(f"{prefix}{'.'.join(path)}: {str(number).lower()} is a boolean, not a number")
 
