@@ -98,15 +98,24 @@ def test_keyframe_sampling_takes_the_first_key_picture_at_or_after_each_sample_t
     assert times(frames) == [0.0, 1.5, 3.0]
 
 
-def test_neighbours_are_set_where_they_are_consecutive() -> None:
-    """An interlaced picture gets its neighbours in presentation order, at the ends only one."""
-    decoder = ScriptedDecoder(stream(2, gop=8), interlaced=True, is_interlaced=True)
+@pytest.mark.parametrize("gop", [8, 4, 5])
+def test_neighbours_are_set_where_they_are_consecutive(gop: int) -> None:
+    """An interlaced picture gets its neighbours in presentation order, also in other groups; at the ends only one."""
+    decoder = ScriptedDecoder(stream(2, gop=gop), interlaced=True, is_interlaced=True)
     frames = list(select_exact(decoder, decoder.pictures, DecodeStats(), fps=1.0))
     neighbours = [
         (getattr(selected.previous, "position", None), getattr(selected.following, "position", None))
         for selected in frames
     ]
     assert neighbours == [(None, 1), (3, 5)]
+
+
+def test_the_last_frame_of_a_group_is_followed_by_the_first_of_the_next_one() -> None:
+    """Where the frame that follows is asked for; sampled are the frames 0 and 4."""
+    decoder = ScriptedDecoder(stream(2, gop=5))
+    frames = list(select_exact(decoder, decoder.pictures, DecodeStats(), fps=1.0, with_following=True))
+    assert times(frames) == [0.0, 1.0]
+    assert [getattr(selected.following, "position", None) for selected in frames] == [1, 5]
 
 
 def test_interlaced_frames_that_were_not_announced_restart_the_decoding() -> None:

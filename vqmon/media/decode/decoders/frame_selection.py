@@ -355,8 +355,11 @@ def _decode_planned(
     first_time = pictures[order[0]].time_seconds or 0.0
     indices = {position: index for index, position in enumerate(order)}
     last_index = -1
+    window: list[SelectedFrame] = []
     for run in plan.runs:
-        window: list[SelectedFrame] = []
+        # the last picture of a group and the first of the next one are neighbours too
+        if indices[run.wanted[0]] != last_index + 1:
+            yield from _pop_wanted(window, keep=0)
         for position, frame in _decode_run(decoder, run, stats):
             if frame.interlaced_frame and not decoder.is_interlaced:
                 decoder.is_interlaced = True
@@ -374,7 +377,7 @@ def _decode_planned(
                 )
             )
             yield from _pop_wanted(window, keep=1)
-        yield from _pop_wanted(window, keep=0)
+    yield from _pop_wanted(window, keep=0)
 
 
 def _with_neighbours(
