@@ -343,7 +343,13 @@ class PartitionWorker:
         process_id = self._context.process_id
         if process_id is None:
             return None
-        return RecordTrials(stored, process_id=process_id, write=self._transactions.write_trials)
+        write = self._transactions.write_trials
+        try:
+            return RecordTrials(stored, process_id=process_id, write=write)
+        except WireError as error:
+            # no reason to stop: what ends workers is found again
+            log.warning(**log_event("partition.trials_forgotten", partition=self.partition, why=str(error)))
+            return RecordTrials(None, process_id=process_id, write=write)
 
     async def _open_trials_at(self, offset: int) -> None:
         """Write that this process has the partition; when another one died with it, records are under suspicion."""

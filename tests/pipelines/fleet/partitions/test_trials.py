@@ -197,6 +197,15 @@ async def test_a_partition_that_goes_while_a_record_takes_too_long_was_given_bac
     assert b'"process":"","deaths":0' in fleet.broker.read_state(NAMES.state, 0)[TRIALS_KEY]
 
 
+async def test_tries_that_another_version_wrote_stop_no_partition(tmp_path: Path) -> None:
+    """They are forgotten and written anew: what ends workers is found again."""
+    fleet = MemoryFleet(partitions=1)
+    fleet.put(0, segment(0))
+    fleet.broker.append(NAMES.state, 0, TRIALS_KEY.encode(), b'{"unknown":1}')
+    assert not await Process(fleet, tmp_path).work(1)
+    assert b'"process":"","deaths":0' in fleet.broker.read_state(NAMES.state, 0)[TRIALS_KEY]
+
+
 async def test_a_try_that_is_cancelled_is_taken_back() -> None:
     """A record that takes longer than a rebalance grants was not the end of the process."""
     writes: list[bytes | None] = []
