@@ -13,7 +13,8 @@ RELEASE_TOOLS := $(VENV_RELEASE)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 DOCKER ?= docker
 RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-# Tests of single parts, which run in one process per core, the tests of a file together. Whole programs take turns.
+# Tests run in one process per core, the tests of a file together; those of whole programs on real servers (tests/acceptance) take turns.
+# PARTS: those that need no services.
 PARTS := tests/core tests/media tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
 PARALLEL := -n auto --dist loadfile
 READY := $(VENV)/ready-$(VERSION)
@@ -68,8 +69,8 @@ demo: $(READY)
 	INPUT="$(INPUT)" DEMO_SECONDS="$(DEMO_SECONDS)" $(BIN)/python -m pipelines.demo.__main__ $(if $(KEEP),--keep)
 
 test: $(READY)
-	$(BIN)/pytest -q $(PARALLEL) -m "not torch" $(PARTS)
-	$(BIN)/pytest -q -m "not torch" $(addprefix --ignore=,$(PARTS) tests/models)
+	$(BIN)/pytest -q $(PARALLEL) -m "not torch" --ignore=tests/acceptance --ignore=tests/models tests
+	$(BIN)/pytest -q -m "not torch" tests/acceptance
 
 test-models: $(READY_MODELS)
 	$(MODELS)/pytest -q $(PARALLEL) tests/models
