@@ -95,7 +95,7 @@ def test_the_verdict_is_that_of_the_cpu(name: str) -> None:
 def test_what_only_the_container_tells_of_the_pictures_holds(
     tmp_path: Path, turn: tuple[str, ...], container: tuple[str, ...]
 ) -> None:
-    """Colours are told to the GPU's decoder, and pictures that are turned are left to the CPU."""
+    """The GPU's decoder gets the colours of the container, and pictures that are turned are left to the CPU."""
     plain, made = tmp_path / "plain.mp4", tmp_path / "made.mp4"
     plain.write_bytes(clip(*x264(), container="mp4"))
     ffmpeg(*turn, "-i", str(plain), "-c", "copy", *container, "-movflags", "+write_colr", "-y", str(made))
@@ -164,18 +164,18 @@ async def test_without_a_gpu_workers_decode_on_the_cpu_and_say_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hardware", "told"),
+    ("hardware", "expected"),
     [("cuda", {"CUDA_VISIBLE_DEVICES": "GPU-5c89852c", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}), ("", {})],
 )
 async def test_a_worker_sees_the_gpus_that_the_daemon_sees(
-    monkeypatch: pytest.MonkeyPatch, hardware: str, told: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, hardware: str, expected: dict[str, str]
 ) -> None:
-    """Counted as nvidia-smi does; a worker that uses no GPU is told nothing."""
+    """Counted as nvidia-smi does; a worker that uses no GPU gets no variable."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5c89852c")
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     async with DecoderPool(1, isolation="off", hardware=hardware) as pool:
         variables = environment_of(pool.idle_pids[0])
-    assert {name: value for name, value in variables.items() if name.startswith("CUDA")} == told
+    assert {name: value for name, value in variables.items() if name.startswith("CUDA")} == expected
 
 
 def environment_of(pid: int) -> dict[str, str]:

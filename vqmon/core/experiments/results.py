@@ -19,7 +19,7 @@ HISTOGRAM_BINS = 50
 
 
 def interval_decimals(low: float, high: float, *, least: int = 2) -> int:
-    """Decimals with which both ends of an interval can be told apart: the width has two significant digits."""
+    """Decimals with which the ends of an interval differ: the width has two significant digits."""
     width = high - low
     return least if width <= 0 else max(least, min(9, 1 - math.floor(math.log10(width))))
 

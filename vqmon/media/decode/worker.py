@@ -180,7 +180,7 @@ def _decode_on_hardware(
 
 
 def _is_turned(video: VideoPackets, limits: DecodeLimits) -> bool:
-    """Whether the container turns the pictures, or its first one does not tell: only the CPU's decoder is told."""
+    """Whether the container turns the pictures, or its first one does not say: the CPU decodes these."""
     if video.demuxer not in _TURNING_DEMUXERS:
         return False
     decoder = LibavDecoder(video, set(), limits=limits, options={})
