@@ -4,9 +4,10 @@
     python -m bench.scoring.gpu --device cuda --device tensorrt --gpu 0 --gpu 1 --scorer NAME --folder BUNDLES
     python -m bench.scoring.gpu --device cpu --seconds 1 --without-torch     anywhere: shows that the script works
 
-Prints a line per device; ends with exit code 1 when a device scores more than 0.3 of 100 away from the CPU, or when
-NVDEC gives other pictures. `gpu_owl.py` and `gpu_features.py` print OneAlign's pictures per second as a share of the
-matrix rate that is measured, SR-VQA's segments per second, and torch eager and torch.compile beside them.
+Prints a line per device; ends with exit code 1 when a device scores more than 0.3 of 100 away from the CPU, when
+NVDEC gives other pictures, or when one of the torch benches fails. `gpu_owl.py` and `gpu_features.py` print OneAlign's
+pictures per second as a share of the matrix rate that is measured, SR-VQA's segments per second, and torch eager and
+torch.compile beside them.
 """
 
 import argparse
@@ -132,14 +133,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keeps = asyncio.run(report_scoring(names, folders, paths, placements, seconds=options.seconds))
         hardware = "" if devices == ["cpu"] else f"cuda:{(options.gpu or [0])[0]}"
         keeps &= asyncio.run(report_decoding(segments, seconds=options.seconds, hardware=hardware))
-    small = devices == ["cpu"]
-    for script, form in (
-        ("gpu_owl.py", ["--size", "tiny", "--device", "cpu", "--without", "compile"] if small else []),
-        ("gpu_features.py", ["--device", "cpu", "--units", "1", "--batch", "2", "--rounds", "1"] if small else []),
-    ):
-        if not options.without_torch:
-            subprocess.run([sys.executable, str(ROOT / "bench" / "scoring" / script), *form], check=False)
+    if not options.without_torch:
+        keeps &= run_torch_benches(is_small=devices == ["cpu"])
     return 0 if keeps else 1
+
+
+def run_torch_benches(*, is_small: bool, folder: Path = ROOT / "bench" / "scoring") -> bool:
+    """Both benches, each in a process of its own, as torch holds the memory of the device; whether none failed."""
+    codes = {}
+    for script, small_form in (
+        ("gpu_owl.py", ["--size", "tiny", "--device", "cpu", "--without", "compile"]),
+        ("gpu_features.py", ["--device", "cpu", "--units", "1", "--batch", "2", "--rounds", "1"]),
+    ):
+        command = [sys.executable, str(folder / script), *(small_form if is_small else [])]
+        codes[script] = subprocess.run(command, check=False).returncode
+    failures = {script: code for script, code in codes.items() if code}
+    for script, code in failures.items():
+        print(f"torch  {script} failed with exit code {code}", flush=True)
+    return not failures
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from models.export.assembly import published  # noqa: E402
 from models.export.assembly.assembly import Array, Float32Interface, GraphAssembly, run_in_torch  # noqa: E402
-from models.export.assembly.writer import DTYPES, write_assembly  # noqa: E402
+from models.export.assembly.writer import DTYPES, RELATIVE_TOLERANCE, write_assembly  # noqa: E402
 from models.networks import sr_vqa  # noqa: E402
 from models.train.losses import plcc_loss, rank_hinge_loss  # noqa: E402
 from models.verify.assembly import AssemblyRunner  # noqa: E402
@@ -70,8 +70,9 @@ def seconds_of(setting: Setting, run: Callable[[], object]) -> float:
     return float(np.median(seconds))
 
 
-def report(assembly: GraphAssembly, setting: Setting, *, forms: list[str]) -> None:
-    """Print a row for torch and one for ONNX Runtime at each precision."""
+def report(assembly: GraphAssembly, setting: Setting, *, forms: list[str]) -> list[str]:
+    """Print a row for torch and one for ONNX Runtime at each precision; returns the rows that are too far apart."""
+    failures = []
     inputs = assembly.golden(setting.units, seed=1)
     last = assembly.parts[-1].name
     reference = run_in_torch(assembly, inputs)[last]
@@ -81,7 +82,7 @@ def report(assembly: GraphAssembly, setting: Setting, *, forms: list[str]) -> No
         before = setting.used_mib()
         output = eager(assembly, parts, rows)[last].cpu().numpy()
         seconds = seconds_of(setting, lambda parts=parts, rows=rows: eager(assembly, parts, rows))  # type: ignore[misc]
-        show(f"torch eager {precision}", seconds, setting.used_mib() - before, output, reference)
+        failures += show(f"torch eager {precision}", seconds, setting.used_mib() - before, output, reference)
         del parts, rows
         if setting.device == "cuda":
             torch.cuda.empty_cache()
@@ -93,7 +94,8 @@ def report(assembly: GraphAssembly, setting: Setting, *, forms: list[str]) -> No
             runner = AssemblyRunner(sheet, provider=PROVIDERS[setting.device])
             output = runner.run(inputs)[last]
             seconds = seconds_of(setting, lambda runner=runner: runner.run(inputs))  # type: ignore[misc]
-            show(f"ORT {precision}", seconds, setting.used_mib() - before, output, reference)
+            failures += show(f"ORT {precision}", seconds, setting.used_mib() - before, output, reference)
+    return failures
 
 
 def on_device(assembly: GraphAssembly, setting: Setting, *, precision: str) -> dict[str, Float32Interface]:
@@ -117,13 +119,17 @@ def eager(
     return values
 
 
-def show(name: str, seconds: float, mib: float, output: Array, reference: Array) -> None:
-    """Print a row; the difference from torch in float32 is a share of the largest value."""
+def show(name: str, seconds: float, mib: float, output: Array, reference: Array) -> list[str]:
+    """Print a row; the difference from torch in float32 is a share of the largest value. Returns a row too far apart.
+
+    The limits are those of `models verify`.
+    """
     difference = float(np.abs(output.astype(np.float64) - reference).max() / np.abs(reference).max())
     print(
         f"{name:18} {1 / seconds:8.2f} segments/s  {1000 * seconds:9.1f} ms  {mib:7.0f} MiB   {difference:.1e} apart",
         flush=True,
     )
+    return [] if difference <= RELATIVE_TOLERANCE[name.split()[-1]] else [f"{name} is {difference:.1e} apart"]
 
 
 def train_step(network: sr_vqa.SrVqa, setting: Setting, *, batch: int) -> float:
@@ -162,14 +168,19 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(
             2, "no GPU here: --device cpu --scorer sr_vqa_lean --units 1 --batch 2 --rounds 1 shows that it runs\n"
         )
+    # float32 is float32, as in the daemon's sessions
+    torch.backends.cudnn.allow_tf32 = False
     setting = Setting(device=options.device, units=options.units, rounds=options.rounds)
     networks = published.random_networks(options.scorer)
     print(f"{options.scorer}, full size, random weights, segments of {options.units} units, on {options.device}")
-    report(published.PUBLISHED_SCORERS[options.scorer].assemble(networks, 1), setting, forms=options.forms.split(","))
+    assembly = published.PUBLISHED_SCORERS[options.scorer].assemble(networks, 1)
+    failures = report(assembly, setting, forms=options.forms.split(","))
     network = networks[options.scorer]
     assert isinstance(network, sr_vqa.SrVqa)
     seconds = train_step(network, setting, batch=options.batch)
     print(f"training step       {1000 * seconds:.1f} ms for {options.batch} pictures")
+    if failures:
+        raise SystemExit(f"error: {'; '.join(failures)} from torch in float32")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ python bench/scoring/gpu_owl.py --size tiny --device cpu runs the same steps, sm
 works
 
 Every rate is compared with the card's own matrix rate, measured here, and with the operations that the network needs.
+The expected level of two pictures is compared with that of torch in float32; ends with exit code 1 when a form differs
+by more than `models verify` allows it.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,16 @@ from models.export.owl_recipes import q_align_recipe  # noqa: E402
 from models.export.owl_streaming import expected_shapes, head_rows, iterate_layers, text_embeddings  # noqa: E402
 from models.export.pair import read_manifest_facts  # noqa: E402
 from models.networks.owl import q_align  # noqa: E402
-from models.networks.owl.exportable import FrameEncoder, LanguageScorer, compute_constants, split_prompt  # noqa: E402
+from models.networks.owl.exportable import (  # noqa: E402
+    FrameEncoder,
+    LanguageScorer,
+    ScorerConstants,
+    compute_constants,
+    split_prompt,
+)
 from models.networks.owl.owl import Owl, OwlConfig, tiny_config  # noqa: E402
 from models.verify.owl_flops import encoder_flops, language_flops, reference_language_flops  # noqa: E402
-from models.verify.owl_runner import misplaced_operators  # noqa: E402
+from models.verify.owl_runner import misplaced_operators, with_exact_float32  # noqa: E402
 
 PREFIX, TEXT, PICTURE = 18, 15, 65
 CLIP = 8
@@ -74,6 +82,10 @@ class Setting:
     seconds: float
     # one element: the device's matrix rate in operations per second
     peak_flops: list[float] = field(default_factory=list)
+    # expected level of the compared pictures, as a share of the span of levels; empty until torch in float32 gave it
+    reference: list[Tensor] = field(default_factory=list)
+    # forms that differ too much from it
+    failures: list[str] = field(default_factory=list)
 
     @property
     def on_cuda(self) -> bool:
@@ -105,17 +117,22 @@ def matrix_rate(setting: Setting) -> float:
     return 2.0 * side**3 / measure(setting, lambda: left @ right)
 
 
+def prompt_constants(recipe: LevelScorerRecipe, weights: Mapping[str, Tensor]) -> ScorerConstants:
+    """What the exported language model holds of its prompts, in float32 on the CPU."""
+    questions = [split_prompt(each.ids, text_embeddings(weights, each.ids)) for each in recipe.prompts]
+    head = head_rows(weights, list(recipe.levels.values()))
+    layers = iterate_layers(weights, recipe.config)
+    return compute_constants(questions, layers, config=recipe.config.language, head=head)
+
+
 def build(
-    setting: Setting, recipe: LevelScorerRecipe, weights: Mapping[str, Tensor]
+    setting: Setting, constants: ScorerConstants, weights: Mapping[str, Tensor]
 ) -> tuple[FrameEncoder, LanguageScorer]:
     """Both exported modules in torch, on the device."""
     config = setting.config
     with setting.device, default_dtype(setting.dtype):
         encoder = FrameEncoder(config)
     _fill(encoder, weights)
-    questions = [split_prompt(each.ids, text_embeddings(weights, each.ids)) for each in recipe.prompts]
-    head = head_rows(weights, list(recipe.levels.values()))
-    constants = compute_constants(questions, iterate_layers(weights, config), config=config.language, head=head)
     with setting.device, default_dtype(setting.dtype):
         scorer = LanguageScorer(config, constants.to(setting.dtype))
     _fill(scorer, weights)
@@ -127,8 +144,27 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         parameter.data.copy_(weights[f"model.{name}"])
 
 
-def report(setting: Setting, name: str, encode: Encode, answer: Answer) -> None:
-    """Print pictures per second by batch, the cost of a second task, clips per second and memory."""
+def expected_level(setting: Setting, encode: Encode, answer: Answer) -> Tensor:
+    """Expected level of two pictures of noise, 0 (lowest) to 1 (highest)."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (2, 3, q_align.SIDE, q_align.SIDE), dtype=torch.uint8, generator=generator)
+    question = torch.zeros(2, dtype=torch.int64, device=setting.device)
+    logits = answer(encode(pixels.to(setting.device))[:, None], question).float().cpu()
+    return logits.softmax(1) @ torch.linspace(1, 0, logits.shape[1])
+
+
+def report_parity(setting: Setting, name: str, encode: Encode, answer: Answer, *, precision: str) -> None:
+    """Print how far the expected level is from that of torch in float32, as a share of the span of levels."""
+    (reference,), limit = setting.reference, PRECISIONS[precision].tolerance
+    difference = float((expected_level(setting, encode, answer) - reference).abs().max())
+    print(f"{name:14} parity      {difference:8.5f} of the span of levels; {limit:g} at most", flush=True)
+    if not difference <= limit:
+        setting.failures.append(f"{name} by {difference:.4f}")
+
+
+def report(setting: Setting, name: str, encode: Encode, answer: Answer, *, precision: str) -> None:
+    """Print parity, pictures per second by batch, the cost of a second task, clips per second and memory."""
+    report_parity(setting, name, encode, answer, precision=precision)
     if setting.on_cuda:
         torch.cuda.reset_peak_memory_stats()
     config = setting.config
@@ -184,7 +220,7 @@ class OrtPart:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if setting.on_cuda:
             onnxruntime.preload_dlls(directory="")
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=[kind])
+        self._session = onnxruntime.InferenceSession(str(file), options, providers=[with_exact_float32(kind)])
         if kind not in self._session.get_providers():
             raise RuntimeError(f"{kind} cannot start; install onnxruntime-gpu and the CUDA libraries that it needs")
         if away := misplaced_operators(self._session, kind):
@@ -237,6 +273,7 @@ def report_ort(
         lambda features, question: language(
             (len(question), len(recipe.levels)), torch.float32, features=features, question=question
         ),
+        precision=precision,
     )
 
 
@@ -258,6 +295,14 @@ def main(arguments: list[str] | None = None) -> None:
     setting = Setting(config=config, device=device, dtype=dtype, batches=batches, seconds=options.seconds)
     with torch.no_grad():
         run(setting, without=options.without, folder=options.folder)
+    if setting.failures:
+        raise SystemExit(f"error: not the expected levels of torch in float32: {', '.join(setting.failures)}")
+
+
+def _free(setting: Setting) -> None:
+    """Return the memory of tensors that are gone to the device."""
+    if setting.on_cuda:
+        torch.cuda.empty_cache()
 
 
 def run(setting: Setting, *, without: list[str], folder: Path | None) -> None:
@@ -274,15 +319,20 @@ def run(setting: Setting, *, without: list[str], folder: Path | None) -> None:
     recipe = q_align_recipe(read_manifest_facts(ROOT / "models" / "q_align.facts.toml"), config=config)
     weights = RandomWeights(config)
     on_device = RandomWeights(config, device=setting.device.type) if setting.on_cuda else weights
+    constants = prompt_constants(recipe, weights)
+    exact = replace(setting, dtype=torch.float32)
+    setting.reference.append(expected_level(setting, *build(exact, constants, on_device)))
+    _free(setting)
     if "plain" not in without:
         report_plain(setting, on_device)
-    encoder, scorer = build(setting, recipe, weights)
-    report(setting, "torch eager", encoder, scorer)
+    encoder, scorer = build(setting, constants, on_device)
+    precision = "bf16" if setting.on_cuda else "fp32"
+    report(setting, "torch eager", encoder, scorer, precision=precision)
     if "compile" not in without:
-        report(setting, "torch.compile", torch.compile(encoder, dynamic=False), torch.compile(scorer, dynamic=False))
+        compiled = (torch.compile(network, dynamic=False) for network in (encoder, scorer))
+        report(setting, "torch.compile", *compiled, precision=precision)
     del encoder, scorer
-    if setting.on_cuda:
-        torch.cuda.empty_cache()
+    _free(setting)
     if "ort" not in without:
         with contextlib.ExitStack() as stack:
             graph_folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

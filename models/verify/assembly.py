@@ -20,6 +20,7 @@ from models.export.assembly.writer import (
     read_sheet_inputs,
 )
 from models.export.graphs import FORBIDDEN_OPERATORS
+from models.verify.owl_runner import with_exact_float32
 from models.verify.pair import VerifyError
 from vqmon.scoring.manifests.composite_scorer import StepSpec
 
@@ -69,7 +70,7 @@ def _open_session(file: Path, provider: str = _CPU_PROVIDER, threads: int = 2) -
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MAX_FOLDED_BYTES))
-    return onnxruntime.InferenceSession(str(file), options, providers=[provider])
+    return onnxruntime.InferenceSession(str(file), options, providers=[with_exact_float32(provider)])
 
 
 def verify_assembly(sheet: Path, *, assembly: GraphAssembly | None = None, provider: str = _CPU_PROVIDER) -> list[str]:

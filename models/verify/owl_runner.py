@@ -18,6 +18,7 @@ Logits = NDArray[np.float32]
 
 COMPUTE_OPERATORS = ("Attention", "Conv", "Gemm", "LayerNormalization", "MatMul", "MatMulNBits", "RMSNormalization")
 """Operators that must run on the requested device; arithmetic on shapes may stay on the CPU."""
+_CUDA = "CUDAExecutionProvider"
 
 
 class LevelScorerRunner:
@@ -64,7 +65,9 @@ class LevelScorerRunner:
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        return onnxruntime.InferenceSession(str(self._folder / graph.file), options, providers=[self.provider])
+        return onnxruntime.InferenceSession(
+            str(self._folder / graph.file), options, providers=[with_exact_float32(self.provider)]
+        )
 
 
 def misplaced_operators(session: onnxruntime.InferenceSession, provider: str) -> set[str]:
@@ -75,6 +78,11 @@ def misplaced_operators(session: onnxruntime.InferenceSession, provider: str) ->
         for node in subgraph.get_nodes()
         if subgraph.ep_name != provider and node.op_type in COMPUTE_OPERATORS
     }
+
+
+def with_exact_float32(provider: str) -> str | tuple[str, dict[str, str]]:
+    """A provider with the options that make float32 exact: CUDA's default rounds the factors of products to 10 bits."""
+    return (provider, {"use_tf32": "0"}) if provider == _CUDA else provider
 
 
 def expected_levels(logits: Logits, spec: LevelScorerSpec) -> NDArray[np.float32]:

@@ -13,7 +13,8 @@ from vqmon.core.types import Display
 from vqmon.errors import ScorerError
 from vqmon.scoring.runtime.batcher import BatchFacts
 from vqmon.scoring.runtime.devices import select_gpus
-from vqmon.scoring.runtime.graph import Device, Placement
+from vqmon.scoring.runtime.graph import Device, Placement, Runtime
+from vqmon.scoring.runtime.onnx_session import ONNX_RUNTIME
 from vqmon.scoring.runtime.shared_graphs import SharedGraphs
 from vqmon.scoring.scorers.composites import CompositeScorer
 from vqmon.scoring.scorers.reference_measures import ReferenceMeasure, open_reference_measures
@@ -144,9 +145,16 @@ def _placement(scoring: ScoringSettings, device: Device) -> Placement:
     )
 
 
+def may_use_gpu(scoring: ScoringSettings, *, runtime: Runtime = ONNX_RUNTIME) -> bool:
+    """Whether GPUs are asked for, or "auto" takes one where there is one: the runtime is built for them."""
+    if scoring.devices or {"cuda", "tensorrt"} & set(scoring.used_devices):
+        return True
+    return "auto" in scoring.used_devices and runtime.has_gpu_provider()
+
+
 def _measured_graphs(scoring: ScoringSettings, meters: Meters) -> SharedGraphs:
     """The graphs that the scorers share, with metrics of their batches and of the GPUs."""
-    if scoring.asks_for_gpu and isinstance(reader := GpuReader.open(scoring.devices, os.environ), GpuReader):
+    if may_use_gpu(scoring) and isinstance(reader := GpuReader.open(scoring.devices, os.environ), GpuReader):
         supply_gpu_metrics(meters, reader)
     return SharedGraphs(cache_bytes=scoring.feature_bytes, on_batch=partial(_record_batch, meters))
 

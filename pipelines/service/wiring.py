@@ -152,7 +152,7 @@ def _partial_observer(
 
 async def _versions(scoring: ScoringSettings) -> Mapping[str, str]:
     """Versions besides those of the decoder, by library."""
-    return {"vqmon": version("vqmon"), **await libvmaf_versions(scoring), **runtime_versions(scoring.device)}
+    return {"vqmon": version("vqmon"), **await libvmaf_versions(scoring), **runtime_versions(scoring.used_devices)}
 
 
 def _report_isolation(pool: DecoderPool, meters: Meters) -> None:

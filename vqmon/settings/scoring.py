@@ -69,9 +69,9 @@ class ScoringSettings(Section):
         return names
 
     @property
-    def asks_for_gpu(self) -> bool:
-        """Whether a device or a list of GPUs is named."""
-        return bool(self.devices) or bool({self.device, self.heavy_device} & {"cuda", "tensorrt"})
+    def used_devices(self) -> tuple[Literal["auto", "cpu", "cuda", "tensorrt", "openvino"], ...]:
+        """The devices of the tiers that have scorers, each once."""
+        return tuple(dict.fromkeys((self.device, self.heavy_device) if self.heavy else (self.device,)))
 
     @property
     def learned_references(self) -> tuple[str, ...]:

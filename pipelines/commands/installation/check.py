@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipelines.commands.serve_web import exposure_problem
-from pipelines.observe.open_scorers import open_scorer_tiers
+from pipelines.observe.open_scorers import may_use_gpu, open_scorer_tiers
 from pipelines.service.delivery.inputs import open_input_client, open_input_hooks
 from pipelines.service.delivery.notifications import mute_filter_of, open_http_client, open_receivers
 from pipelines.service.wiring import (
@@ -62,7 +62,7 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
         passed=True,
     )
     yield _check_onnxruntime()
-    if settings.scoring.asks_for_gpu:
+    if may_use_gpu(settings.scoring):
         yield _result_of("gpu", lambda: _describe_gpus(settings.scoring))
     yield _result_of("decoders", lambda: asyncio.run(_check_decoders(settings)))
     scorer_ids: list[str] = []
@@ -139,7 +139,7 @@ def _check_onnxruntime() -> CheckResult:
 
 def _describe_gpus(scoring: ScoringSettings) -> str:
     """The GPUs, how they are used, and where engines are stored; whether they can compute, the scorers' check tells."""
-    kinds = dict.fromkeys(device for device in (scoring.device, scoring.heavy_device) if device != "cpu")
+    kinds = [device for device in scoring.used_devices if device != "cpu"]
     parts = [f"{' and '.join(kinds)} on {', '.join(scoring.devices) or 'the first GPU'}"]
     select_gpus(scoring.devices, dict(os.environ))
     if "tensorrt" in kinds:

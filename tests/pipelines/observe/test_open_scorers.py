@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from pipelines.observe.open_scorers import open_scorer_tiers
+from pipelines.observe.open_scorers import may_use_gpu, open_scorer_tiers
+from tests.scoring.fake_gpus import FakeGpuRuntime
 from tests.scoring.scorers.test_composites import CPU, SOURCE, write_composite
 from tests.scoring.tiny_levels import means_of, write_levels
 from tests.scoring.tiny_onnx import PLAIN, decoded, expected, pictures, tiny_spec, write_bundle
@@ -55,6 +57,26 @@ async def test_the_settings_open_all_tiers(tmp_path: Path) -> None:
         ScoringSettings(scorers=("tiny-levels",), folders=(tmp_path,)), meters=Meters()
     ) as tiers:
         assert tiers.heavy is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "on_cpu_build", "on_gpu_build"),
+    [
+        ({}, False, True),
+        ({"device": "cpu"}, False, False),
+        ({"device": "cpu", "heavy_device": "cuda"}, False, False),
+        ({"device": "cpu", "heavy_device": "auto", "heavy": ("x",)}, False, True),
+        ({"device": "openvino", "heavy_device": "tensorrt", "heavy": ("x",)}, True, True),
+        ({"device": "cpu", "devices": ("0",)}, True, True),
+    ],
+)
+def test_gpus_are_measured_where_a_tier_may_use_one(
+    settings: dict[str, Any], on_cpu_build: bool, on_gpu_build: bool
+) -> None:
+    """Also with the device "auto" and no list; a tier without scorers uses none."""
+    scoring = ScoringSettings(**settings)
+    assert may_use_gpu(scoring) == on_cpu_build
+    assert may_use_gpu(scoring, runtime=FakeGpuRuntime()) == on_gpu_build
 
 
 @pytest.mark.parametrize(("lines", "distance", "canvas_lines"), [(720, 3.0, 720), ("native", 3.0, 0), (1080, 6.0, 540)])

@@ -72,6 +72,8 @@ def test_cuda_gets_its_device_its_memory_limit_and_graphs_where_shapes_are_fixed
     assert provider == "CUDAExecutionProvider"
     assert options["device_id"] == "2"
     assert options["gpu_mem_limit"] == "1000"
+    # float32 graphs are computed in float32: their self-tests allow less than TF32 rounds away
+    assert options["use_tf32"] == "0"
     assert options["enable_cuda_graph"] == "1"
     varying = (InputShapes(name="rows", smallest=(1, None), largest=(8, None)),)
     ((_, options),) = gpu_providers("ab", "cuda", placement, varying)

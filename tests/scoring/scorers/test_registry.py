@@ -217,3 +217,5 @@ def test_the_builtin_folder_exists() -> None:
 def test_runtime_versions_name_the_libraries_that_compute() -> None:
     """They are part of the provenance of an event."""
     assert set(runtime_versions()) == {"numpy", "onnxruntime"}
+    pytest.importorskip("openvino")
+    assert set(runtime_versions(("cpu", "openvino"))) == {"numpy", "onnxruntime", "openvino"}

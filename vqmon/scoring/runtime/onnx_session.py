@@ -33,7 +33,8 @@ from vqmon.scoring.runtime.verified_model import VerifiedModel
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # HEURISTIC: the default search stalls up to a second per new shape. kSameAsRequested: the default doubles the arena.
-_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+# use_tf32 is on by default, and rounds the factors of float32 graphs to 10 bits: more than their self-tests allow.
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
 _NO_GPU = (
     "the driver, the libraries of vqmon[gpu] (and TensorRT's for tensorrt) or this GPU are missing, or an operator of "
     "this model is; set scoring.device, of heavy scorers scoring.heavy_device, to auto or cpu to run without it, and "
@@ -347,10 +348,10 @@ def _add_external_data(model: VerifiedModel, options: ort.SessionOptions) -> Non
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.folder))
 
 
-def runtime_versions(device: Device = "auto") -> dict[str, str]:
-    """Name -> version of the libraries that compute scores on a device."""
+def runtime_versions(devices: Sequence[Device] = ("auto",)) -> dict[str, str]:
+    """Name -> version of the libraries that compute scores on these devices."""
     versions = {"onnxruntime": str(ort.__version__), "numpy": np.__version__}
-    if device == "openvino":
+    if "openvino" in devices:
         from vqmon.scoring.runtime.openvino_session import openvino_version
 
         versions["openvino"] = openvino_version()
