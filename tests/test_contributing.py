@@ -126,7 +126,7 @@ from dataclasses import replace
 from tests import factories
 from vqmon.core.alerts.judge import Judge
 from vqmon.settings.rules_file import parse_rules
-from vqmon.transport.wire.alert_state import pack_state, unpack_state
+from vqmon.transport.wire.alert_states.states import pack_state, unpack_state
 
 rules = parse_rules('[rules.small]\\nkind = "downscaled"\\nseverity = "ticket"')
 judge = Judge(rules)

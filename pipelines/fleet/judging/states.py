@@ -7,7 +7,7 @@ from vqmon.core.alerts.state import State, StateKey
 from vqmon.errors import SettingsError, WireError
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.alert_states.states import state_key
 from vqmon.transport.wire.operator_alerts import parse_open_alert, parse_outages
 from vqmon.transport.wire.segment_messages import parse_rejections
 

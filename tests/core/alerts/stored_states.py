@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.state import State, StateKey
-from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.alert_states.states import state_key
 from vqmon.transport.wire.cloudevents import encode_state, parse_state
 
 

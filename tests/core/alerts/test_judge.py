@@ -20,7 +20,7 @@ from vqmon.core.alerts.rules import AlertRule, Match
 from vqmon.core.alerts.state import AlertState
 from vqmon.core.types import Alert, Outcome, Rendition
 from vqmon.settings.rules_file import parse_rules
-from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.alert_states.states import state_key
 from vqmon.transport.wire.cloudevents import encode_state
 
 DEFAULT_FILE = Path(__file__).parents[3] / "config" / "rules.toml"

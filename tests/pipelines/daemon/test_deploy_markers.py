@@ -16,7 +16,7 @@ from vqmon.core.alerts.judge import Judge
 from vqmon.settings.load import Settings
 from vqmon.transport.kafka import Record
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.alert_states.states import state_key
 from vqmon.transport.wire.control_messages import (
     control_message_headers,
     control_message_key,

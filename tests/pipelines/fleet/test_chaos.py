@@ -19,7 +19,7 @@ from vqmon.core.types import Outcome, Segment
 from vqmon.flow import parked, run_concurrently
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.alert_states.states import state_key
 from vqmon.transport.wire.member_values import parse_member_values
 
 QUICK = """

@@ -8,7 +8,7 @@ from vqmon.core.alerts.conditions.regression import RegressionState
 from vqmon.core.alerts.state import AlertState, PairSeries, RenditionSeries, RepeatBlock
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
-from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.alert_states.states import state_key
 
 STREAMS = ("sports one", "sports_one", "SPORTS ONE", "sports%", "sports", "a!b", "a|sports", "sports/hd")
 

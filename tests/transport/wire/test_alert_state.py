@@ -29,7 +29,7 @@ from vqmon.core.alerts.state import (
     State,
 )
 from vqmon.errors import WireError
-from vqmon.transport.wire.alert_state import StoredAlertState, pack_state, state_key, unpack_state
+from vqmon.transport.wire.alert_states.states import StoredAlertState, pack_state, state_key, unpack_state
 from vqmon.transport.wire.cloudevents import encode_state, parse_state
 
 RECORDED = [

@@ -22,7 +22,7 @@ from vqmon.transport.history.rows import (
     to_microseconds,
 )
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.alert_states.states import state_key
 
 _MAX_QUERY_IDS = 500
 """Ids that one query may name."""

@@ -18,7 +18,7 @@ from vqmon.core.alerts.reactions.input_switching import InputDecision
 from vqmon.core.alerts.state import State
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
 from vqmon.errors import WireError
-from vqmon.transport.wire.alert_state import StoredState, pack_state, unpack_state
+from vqmon.transport.wire.alert_states.states import StoredState, pack_state, unpack_state
 
 MEDIA_TYPE = "application/cloudevents+json"
 

@@ -3,11 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from tests import factories
 from tests.factories import START
+from vqmon.core.experiments.analysis.intervals import conservative_interval
 from vqmon.core.experiments.analysis.trajectory import EffectTrajectory
+from vqmon.core.experiments.stats.estimators import paired_difference
 from vqmon.core.experiments.stats.sequential import MeanDifference, anytime_valid_interval, e_value
 
 HYPOTHESIS = ("v2", "lite")
@@ -118,6 +121,25 @@ def test_a_winner_stays_one_when_the_effect_fades_but_keeps_its_sign() -> None:
     assert strong.low > 0 > now.low
     assert 0 < common.low <= common.mean <= common.high
     assert effects.common_intervals(HYPOTHESIS, turned)[0] == turned
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_intervals_have_in_common_is_exact_where_bounds_are_not_searched_for(seed: int) -> None:
+    """Gains with rare losses: the same as the common part of all conservative intervals, each computed in full."""
+    chance, effects = np.random.default_rng(seed), trajectory()
+    values = np.where(chance.random(60) < 0.08, -4.0, 0.9) + chance.normal(0, 0.3, 60)
+    low, high = -np.inf, np.inf
+    for n in range(20, 61):
+        current = paired_difference(values[:n])
+        assert current is not None
+        advance(effects, 60.0 * n, current)
+        current = effects.with_information(HYPOTHESIS, current)
+        interval = anytime_valid_interval(current, rho=effects.rho, alpha=0.05)
+        full = conservative_interval(factories.experiment(), current, interval)
+        low, high = max(low, full.low), min(high, full.high)
+    common = effects.common_intervals(HYPOTHESIS, interval)[1]
+
+    assert (common.low, common.high) == pytest.approx((low, high), abs=1e-7)
 
 
 def test_an_effect_that_has_changed_is_no_certain_one() -> None:

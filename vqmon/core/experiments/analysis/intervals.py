@@ -24,30 +24,41 @@ def decisive_interval(
 
 
 def conservative_interval(
-    experiment: Experiment, estimate: MeanDifference, interval: ConfidenceInterval
+    experiment: Experiment,
+    estimate: MeanDifference,
+    interval: ConfidenceInterval,
+    *,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> ConfidenceInterval:
     """The smallest interval that holds the interval, its correction for skewness and the bounded-loss bounds.
 
     The latter only where there is one difference for each cluster, and from 20 planned clusters on: with fewer no
-    bound for rare losses is of use.
+    bound for rare losses is of use. Only what it has in common with `within` (low, high) is exact: a bounded-loss bound
+    beyond is not searched for.
     """
     corrected = skewness_corrected_interval(estimate, interval)
     low, high = min(interval.low, corrected.low), max(interval.high, corrected.high)
     if estimate.values is not None and not experiment.is_fixed_horizon:
-        alpha = 1 - interval.level
-        low = bounded_loss_bound(estimate, low, largest_loss=experiment.largest_loss, alpha=alpha, sign=1)
-        high = bounded_loss_bound(estimate, high, largest_loss=experiment.largest_loss, alpha=alpha, sign=-1)
+        alpha, largest_loss = 1 - interval.level, experiment.largest_loss
+        low = bounded_loss_bound(estimate, low, largest_loss=largest_loss, alpha=alpha, sign=1, limit=within[0])
+        high = bounded_loss_bound(estimate, high, largest_loss=largest_loss, alpha=alpha, sign=-1, limit=within[1])
     return replace(interval, low=low, high=high)
 
 
 def bounded_loss_bound(
-    estimate: MeanDifference, bound: float, *, largest_loss: float, alpha: float, sign: int
+    estimate: MeanDifference, bound: float, *, largest_loss: float, alpha: float, sign: int, limit: float | None = None
 ) -> float:
-    """`bound`, or the bounded-loss bound where that is further from the mean; lower with sign 1, upper with sign -1."""
-    if estimate.values is None:
+    """`bound`, or the bounded-loss bound where that is further from the mean; lower with sign 1, upper with sign -1.
+
+    One that is further away than `limit` is not searched for: then it is `limit`.
+    """
+    nearest = -math.inf if limit is None else sign * limit
+    if estimate.values is None or sign * bound <= nearest:
         return bound
     values, independence = sign * estimate.values, estimate.independent_n / estimate.n
     capital = log_capital(values, sign * bound, largest_loss=largest_loss) * independence
     if capital >= -math.log(alpha):
         return bound
-    return sign * lower_bound(values, largest_loss=largest_loss, alpha=alpha, independence=independence)
+    return sign * lower_bound(
+        values, largest_loss=largest_loss, alpha=alpha, independence=independence, at_least=nearest
+    )

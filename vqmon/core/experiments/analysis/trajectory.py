@@ -63,8 +63,8 @@ class EffectTrajectory:
     _records: list[tuple[float, Estimates]] = field(default_factory=list)
     # (hypothesis, by how many it shares alpha) -> bounds
     _bounds: dict[tuple[ArmAndScorer, int], CommonBounds] = field(default_factory=dict)
-    # the conservative interval of the last moment, for the same
-    _conservative: dict[tuple[ArmAndScorer, int], ConfidenceInterval] = field(default_factory=dict)
+    # the estimates of the last moment
+    _last_estimates: dict[ArmAndScorer, MeanDifference] = field(default_factory=dict)
     # the variance of a cluster when there were first enough clusters for an interval
     _first_variances: dict[ArmAndScorer, float] = field(default_factory=dict)
 
@@ -119,8 +119,12 @@ class EffectTrajectory:
         moment has left it, the effect itself has changed, and the intervals of this moment alone count.
         """
         share = round(self.experiment.alpha / (1 - interval.level))
-        bounds, now = self._bounds[hypothesis, share], self._conservative[hypothesis, share]
+        bounds = self._bounds[hypothesis, share]
         if not bounds.low <= interval.mean <= bounds.high:
+            last = self._last_estimates[hypothesis]
+            now = conservative_interval(
+                self.experiment, last, anytime_valid_interval(last, rho=self.rho, alpha=self.experiment.alpha / share)
+            )
             return interval, replace(interval, low=min(now.low, interval.low), high=max(now.high, interval.high))
         return (
             replace(interval, low=bounds.low, high=bounds.high),
@@ -167,10 +171,11 @@ class EffectTrajectory:
             self.max_e_values[hypothesis] = max(self.max_e_values.get(hypothesis, 0.0), value)
             if self.experiment.is_fixed_horizon:
                 continue
+            self._last_estimates[hypothesis] = estimate
             for share in range(1, len(estimates) + 1):
                 interval = anytime_valid_interval(estimate, rho=self.rho, alpha=self.experiment.alpha / share)
-                conservative = conservative_interval(self.experiment, estimate, interval)
                 bounds = self._bounds.get((hypothesis, share), CommonBounds())
+                within = bounds.conservative_low, bounds.conservative_high
+                conservative = conservative_interval(self.experiment, estimate, interval, within=within)
                 self._bounds[hypothesis, share] = bounds.narrowed(interval, conservative)
-                self._conservative[hypothesis, share] = conservative
         return informed

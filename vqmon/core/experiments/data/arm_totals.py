@@ -75,14 +75,17 @@ class ArmTotals:
             totals.unscored_by_reason[outcome.reason] += 1
             return
         totals.scored += 1
-        totals.lost_scores.update(failure.scorer for failure in outcome.scorer_failures if failure.tier != "shadow")
+        for failure in outcome.scorer_failures:
+            if failure.tier != "shadow":
+                totals.lost_scores[failure.scorer] += 1
         cluster = cluster_of_segment(self._experiment, segment)
         for score in outcome.scores:
             bins = totals.histogram.setdefault(score.scorer, [0] * HISTOGRAM_BINS)
             bins[min(HISTOGRAM_BINS - 1, max(0, int(score.value * HISTOGRAM_BINS / 100)))] += 1
         if cluster is not None:
             for name, value in self._main_values(outcome).items():
-                cluster_sum = totals.scores[name].setdefault(cluster, _ClusterSum())
+                clusters = totals.scores[name]
+                cluster_sum = clusters.get(cluster) or clusters.setdefault(cluster, _ClusterSum())
                 cluster_sum.total += value
                 cluster_sum.count += 1
         for name, signal in outcome.signals.items():
@@ -138,7 +141,7 @@ class ArmTotals:
         for component, version in scoring_versions(event).items():
             if component.partition("@")[0] not in components:
                 continue
-            counts = self.versions.setdefault(component, Counter())
+            counts = self.versions.get(component) or self.versions.setdefault(component, Counter())
             if version in counts or len(counts) < _MAX_VERSIONS:
                 counts[version] += 1
 

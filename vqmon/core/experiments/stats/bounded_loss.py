@@ -26,7 +26,8 @@ GUARDRAIL_LARGEST_LOSS = 8.0
 _BRACKET = 5.0
 """The bound is searched within this many largest losses of the mean."""
 
-_STEPS = 40
+_PRECISION = 1e-9
+"""Of the bound, as a share of the largest loss."""
 
 
 def log_capital(values: Floats, mean: float, *, largest_loss: float) -> float:
@@ -40,14 +41,21 @@ def log_capital(values: Floats, mean: float, *, largest_loss: float) -> float:
     return highest + math.log(float((STAKE_WEIGHTS * np.exp(logs - highest)).sum()))
 
 
-def lower_bound(values: Floats, *, largest_loss: float, alpha: float, independence: float = 1.0) -> float:
+def lower_bound(
+    values: Floats, *, largest_loss: float, alpha: float, independence: float = 1.0, at_least: float = -math.inf
+) -> float:
     """The lower confidence bound of the mean of `values` (n,) that holds at all looks together.
 
-    `independence` is the share of the values that correlated ones are worth (0..1).
+    `independence` is the share of the values that correlated ones are worth (0..1). A bound that lies below `at_least`
+    is not searched for: then that is returned.
     """
     mean, needed = float(values.mean()), -math.log(alpha) / independence
     low, high = mean - _BRACKET * largest_loss, mean
-    for _ in range(_STEPS):
+    if at_least > low:
+        if at_least >= high or log_capital(values, at_least, largest_loss=largest_loss) < needed:
+            return at_least
+        low = at_least
+    while high - low > _PRECISION * largest_loss:
         middle = (low + high) / 2
         if log_capital(values, middle, largest_loss=largest_loss) >= needed:
             low = middle

@@ -5,10 +5,10 @@ decides what the numbers in `memory`, `beside` and `recent` mean. In the core ea
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any
 
 from vqmon.core.alerts.annotations import DeployMarker, MarkerKey
 from vqmon.core.alerts.conditions.base import SpanCondition
@@ -17,17 +17,6 @@ from vqmon.core.alerts.conditions.floor import FloorBaseline, FloorState
 from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.conditions.missing import MissingState
 from vqmon.core.alerts.conditions.regression import ChartState, RegressionState
-from vqmon.core.alerts.regression.baseline import Baseline, BlockLows
-from vqmon.core.alerts.regression.change_point import Companions
-from vqmon.core.alerts.regression.control_chart import (
-    EMPTY_CHART,
-    SPANS,
-    Average,
-    BlockCounts,
-    ControlChart,
-    Recovery,
-    chart_from,
-)
 from vqmon.core.alerts.rules import CONDITIONS
 from vqmon.core.alerts.state import (
     AdBreak,
@@ -55,8 +44,14 @@ from vqmon.core.alerts.state import (
     TimelineKey,
 )
 from vqmon.core.types import Alert, Fingerprint
-
-Numbers = tuple[float, ...]
+from vqmon.transport.wire.alert_states.charts import (
+    Numbers,
+    pack_chart,
+    pack_companions,
+    rows_of,
+    unpack_chart,
+    unpack_companions,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,17 +326,6 @@ _LEARNED_FIELDS: Mapping[str, Callable[[StoredAlertState], dict[str, Any]]] = {
 
 _CHART_STATES: Mapping[str, type[ChartState]] = {RegressionState.kind: RegressionState, GroupState.kind: GroupState}
 
-_CHART_LAYOUT = -3.0
-"""First number of the charts of this version; that of version 0.1, the limit of its CUSUM, was never negative."""
-
-_LAYOUT_WITHOUT_CHANGES = -2.0
-"""First number of charts that know no changes from block to block: the last two fields of `BlockLows`."""
-
-_RECENT_VALUES = 4
-
-_OLD_CUSUM_LENGTH = 21
-_OLD_BASELINE_LENGTH = 8
-
 
 def _pack_chart_state(state: ChartState) -> StoredAlertState:
     companions = state.companions
@@ -353,9 +337,9 @@ def _pack_chart_state(state: ChartState) -> StoredAlertState:
         seen_until=state.seen_until,
         alert=state.alert,
         basis=state.basis,
-        memory=_pack_chart(state.chart) if state.chart else (),
+        memory=pack_chart(state.chart) if state.chart else (),
         names=companions.names if companions else (),
-        beside=_pack_companions(companions) if companions else (),
+        beside=pack_companions(companions) if companions else (),
         dropped=state.unpaired_count if isinstance(state, RegressionState) else 0,
     )
 
@@ -367,8 +351,8 @@ def _unpack_chart_state(stored: StoredAlertState) -> ChartState:
         series=_chart_series(stored),
         alert=stored.alert,
         basis=stored.basis,
-        chart=_unpack_chart(stored.memory) if stored.memory else None,
-        companions=_unpack_companions(stored.names, stored.beside),
+        chart=unpack_chart(stored.memory) if stored.memory else None,
+        companions=unpack_companions(stored.names, stored.beside),
         seen_until=stored.seen_until,
         uninhibited_since=stored.clock,
         **own,
@@ -389,86 +373,6 @@ def _chart_series(stored: StoredAlertState) -> RenditionSeries | PairSeries | Gr
         return PairSeries(rendition_key=pair[1], scorer=pair[2], against=pair[3])
     rendition_key, _, scorer = stored.series.rpartition("/")
     return RenditionSeries(rendition_key=rendition_key, subject=scorer)
-
-
-def _pack_chart(chart: ControlChart) -> Numbers:
-    own = (_CHART_LAYOUT, chart.last_end_at, *chart.blocks, *chart.recovery, *(chart.baseline or Baseline()))
-    if chart.baseline is None:
-        return (*own, *chart.first_values)
-    averages = [number for value, lows, *others in chart.averages for number in (value, *lows, *others)]
-    return (*own, *chart.recent_values, *averages)
-
-
-def _unpack_chart(memory: Numbers) -> ControlChart:
-    if memory[0] >= 0.0:
-        return _unpack_old_chart(memory)
-    if len(memory) < 2 + len(BlockCounts._fields) + len(Recovery._fields) + len(Baseline._fields):
-        raise ValueError(f"memory: {len(memory)} numbers are too few for a chart")
-    numbers = iter(memory[1:])
-    last_end_at = next(numbers)
-    blocks = BlockCounts._make(islice(numbers, len(BlockCounts._fields)))
-    recovery = Recovery._make(islice(numbers, len(Recovery._fields)))
-    baseline = Baseline._make(islice(numbers, len(Baseline._fields)))
-    if not baseline.value_count:
-        return ControlChart(first_values=tuple(numbers), last_end_at=last_end_at, blocks=blocks, recovery=recovery)
-    recent = tuple(islice(numbers, _RECENT_VALUES))
-    has_changes = memory[0] != _LAYOUT_WITHOUT_CHANGES
-    lows_end = 1 + len(BlockLows._fields) - (0 if has_changes else 2)
-    lows_of = BlockLows if has_changes else BlockLows.of_independent_blocks
-    rows = list(_rows(tuple(numbers), lows_end + len(Average._fields) - 2))
-    if len(rows) != len(SPANS):
-        raise ValueError(f"memory: {len(rows)} averages; a chart has {len(SPANS)}")
-    return ControlChart(
-        baseline=baseline,
-        averages=tuple(Average(row[0], lows_of(*row[1:lows_end]), *row[lows_end:]) for row in rows),
-        blocks=blocks,
-        last_end_at=last_end_at,
-        recent_values=recent,
-        recovery=recovery,
-    )
-
-
-def _unpack_old_chart(memory: Numbers) -> ControlChart:
-    """A chart of version 0.1, a CUSUM: its usual level goes on, its limits are learned anew.
-
-    An alert that is open resolves when the average of 6 values is at that level again.
-    """
-    baseline_end = _OLD_CUSUM_LENGTH + _OLD_BASELINE_LENGTH
-    if len(memory) < baseline_end:
-        raise ValueError(f"memory: {len(memory)} numbers; a chart has {baseline_end} or more")
-    last_value, last_end_at = memory[1:3]
-    value_count, level, spread, mean_square = memory[_OLD_CUSUM_LENGTH : _OLD_CUSUM_LENGTH + 4]
-    if not value_count:
-        return EMPTY_CHART
-    baseline = Baseline(value_count=value_count, level=level, spread=spread, mean_square=mean_square)
-    chart = chart_from(baseline, (last_value,) * _RECENT_VALUES, ends_at=last_end_at)
-    lows = BlockLows(last_value)
-    averages = tuple([average._replace(value=last_value, lows=lows) for average in chart.averages])
-    return chart._replace(averages=averages, recovery=Recovery(level=level))
-
-
-def _pack_companions(companions: Companions) -> Numbers:
-    counts = (companions.count, companions.count_since_change)
-    return (*counts, *companions.means, *companions.variances, *companions.sums_since_change)
-
-
-def _unpack_companions(names: tuple[str, ...], numbers: Numbers) -> Companions | None:
-    if len(numbers) != 2 + 3 * len(names):
-        return None
-    count, since_change = numbers[:2]
-    means, variances, sums = _rows(numbers[2:], len(names)) if names else ((), (), ())
-    learned = {"means": means, "variances": variances, "sums_since_change": sums}
-    return Companions(names=names, count=count, count_since_change=since_change, **learned)
-
-
-_Item = TypeVar("_Item")
-
-
-def _rows(items: Sequence[_Item], length: int) -> Iterable[tuple[_Item, ...]]:
-    """The items in rows of this length; raises ValueError when one is left over."""
-    if len(items) % length:
-        raise ValueError(f"{len(items)} numbers do not fill rows of {length}")
-    return [tuple(items[start : start + length]) for start in range(0, len(items), length)]
 
 
 # timelines, ladders, groups
@@ -507,7 +411,7 @@ def _unpack_timeline(stored: StoredTimeline) -> RenditionTimeline:
         has_ended=stored.has_ended,
         observed_at=stored.seen or stored.scored_seen,
         recent=stored.recent,
-        ad_breaks=tuple(AdBreak(*row) for row in _rows(stored.breaks, 2)),
+        ad_breaks=tuple(AdBreak(*row) for row in rows_of(stored.breaks, 2)),
     )
 
 
