@@ -70,13 +70,17 @@ class _OpenSegmentWatcher:
         self._observer, self._queue = observer, queue
         self._running, self._on_partial = running, on_partial
         self._fetched: FetchedParts = {}
+        # number of the segment of the newest verdict, and how far that went
+        self._reached = (-1, 0.0)
         # number of the last growing segment that was received to its end
         self._received_sequence: int | None = None
 
     async def watch(self, opened: OpenSegment) -> None:
         """Observe the parts that are listed; or a growing segment, chunk by chunk, until it is whole."""
         if not opened.is_growing:
-            await self._publish(self._observer.observe(opened, self._fetched))
+            observation = self._observer.observe(opened, self._fetched, from_seconds=self._seconds_reached(opened))
+            hinted = self._observer.fetch_hinted(opened, self._fetched)
+            await run_concurrently([self._publish(observation), hinted])
         elif opened.sequence != self._received_sequence:
             media = GrowingMedia()
             await run_concurrently([self._receive(opened, media), self._observe_chunks(opened, media)])
@@ -94,7 +98,13 @@ class _OpenSegmentWatcher:
     async def _observe_chunks(self, opened: OpenSegment, media: GrowingMedia) -> None:
         async for chunks in media.chunks():
             if not self._queue.count:
-                await self._publish(self._observer.observe_media(opened, chunks))
+                from_seconds = self._seconds_reached(opened)
+                await self._publish(self._observer.observe_media(opened, chunks, from_seconds=from_seconds))
+
+    def _seconds_reached(self, opened: OpenSegment) -> float:
+        """How far the verdicts on a segment went, in seconds after its start."""
+        sequence, seconds = self._reached
+        return seconds if sequence == opened.sequence else 0.0
 
     async def _publish(self, observation: Coroutine[None, None, PartialVerdict]) -> None:
         await self._running.acquire()
@@ -102,4 +112,6 @@ class _OpenSegmentWatcher:
             verdict = await observation
         finally:
             self._running.release()
+        if verdict.score is not None:
+            self._reached = (verdict.sequence, verdict.to_seconds)
         self._on_partial(verdict)

@@ -142,8 +142,9 @@ def _partial_observer(
     }
     options = {**_decode_options(settings), **only_pictures}
 
-    async def decode(media: bytes, views: tuple[View, ...], fps: float) -> DecodedSegment:
-        return await pool.decode(media, views=views, **{**options, "fps": max(fps, settings.decode.fps)})
+    async def decode(media: bytes, views: tuple[View, ...], fps: float, from_seconds: float) -> DecodedSegment:
+        fps = max(fps, settings.decode.fps)
+        return await pool.decode(media, views=views, **{**options, "fps": fps, "from_seconds": from_seconds})
 
     return PartialObserver(
         fetch=fetcher.fetch, fetch_growing=fetcher.fetch_growing, decode=decode, scorer=scorer, now=utc_now

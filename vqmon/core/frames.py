@@ -511,24 +511,29 @@ MAX_CLIP_GAP_SECONDS = 1.0
 """Between frames that are further apart than this, frames are missing: a clip does not continue across the gap."""
 
 
-def sample_indices(times_seconds: Sequence[float], *, fps: float = 1.0) -> tuple[int, ...]:
+def sample_indices(times_seconds: Sequence[float], *, fps: float = 1.0, from_seconds: float = 0.0) -> tuple[int, ...]:
     """Indices of the sampled frames: for k = 0, 1, 2 ... the first frame at or after (first frame's time + k / fps).
 
     `times_seconds` are the presentation times of all frames of a segment, rising. A frame that is chosen for two
     moments (a gap in the stream) is sampled once. A tolerance of half a microsecond absorbs time-base rounding. A
-    segment with a frame has at least one sampled frame.
+    segment with a frame has at least one sampled frame. Of frames less than `from_seconds` after the first one none is
+    sampled; where that leaves none, the last frame is.
 
     >>> sample_indices([10.0, 10.5, 11.0, 11.5, 12.0])
     (0, 2, 4)
     >>> sample_indices([0.0, 0.9, 2.5, 2.9])
     (0, 2)
+    >>> sample_indices([0.0, 0.9, 2.5, 2.9], from_seconds=2.6)
+    (3,)
     """
     if not len(times_seconds):
         return ()
     times = np.asarray(times_seconds, dtype=np.float64)
     moments = times[0] + np.arange(int((times[-1] - times[0]) * fps + 1e-6) + 1) / fps
     indices = np.searchsorted(times, moments - 5e-7, side="left")
-    return tuple(dict.fromkeys(int(index) for index in indices if index < len(times)))
+    first = int(np.searchsorted(times, times[0] + from_seconds - 5e-7, side="left"))
+    sampled = tuple(dict.fromkeys(int(index) for index in indices if first <= index < len(times)))
+    return sampled or (len(times) - 1,)
 
 
 def additional_indices(times_seconds: Sequence[float], *, fps: float = 1.0, density: int) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
 """Verdicts on what is there of a segment that is being made; the verdict on the whole segment supersedes them."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -10,12 +12,12 @@ from pipelines.observe.scoring_tiers import Scorer
 from pipelines.observe.unexpected_errors import unexpected_as
 from vqmon.core.scores import summarize_signal
 from vqmon.core.types import DecodedSegment, Rendition, Score, Segment, SignalSummary, View
-from vqmon.errors import ScoreError, SegmentError
+from vqmon.errors import FetchError, ScoreError, SegmentError
 from vqmon.media.decode.bitstream.containers.boxes import iterate_iso_boxes
 from vqmon.media.sources.follower import OpenSegment
 
-DecodePictures = Callable[[bytes, tuple[View, ...], float], Coroutine[None, None, DecodedSegment]]
-"""Decodes the views of media, sampled at a rate in frames per second."""
+DecodePictures = Callable[[bytes, tuple[View, ...], float, float], Coroutine[None, None, DecodedSegment]]
+"""Decodes the views of media, sampled at a rate in frames per second, from so many seconds on."""
 
 FetchedParts = dict[str, bytes]
 """The parts of a rendition's newest segment that were fetched, by key and initialization section."""
@@ -23,9 +25,14 @@ FetchedParts = dict[str, bytes]
 FetchGrowing = Callable[[Segment, Callable[[bytes, bytearray], None]], Coroutine[None, None, None]]
 """Fetches a segment that its server sends as it is made, and calls back with what has come of it."""
 
-_UNKNOWN_PART_SECONDS = 0.5
-_MIN_INTERVAL_SECONDS = 0.2
-"""From one verdict on a growing segment to the next: chunks may be as short as a frame."""
+_MIN_SAMPLE_SECONDS = 0.5
+"""Parts that are shorter are not all sampled when several came since the last verdict."""
+
+_MIN_INTERVAL_SECONDS, _MAX_INTERVAL_SECONDS = 0.15, 0.25
+"""From one verdict on a growing segment to the next, where chunks come faster: they may be as short as a frame."""
+
+_HINTED_PARTS = 3
+"""So many times the duration of a part is waited for one that the playlist announces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +43,7 @@ class PartialVerdict:
     # of the segment
     sequence: int
     starts_at: datetime
-    # what was looked at, in seconds after the start of the segment: from a key picture to the end of what is there
+    # what was looked at, in seconds after the start of the segment: what came since the verdict before
     from_seconds: float
     to_seconds: float
     observed_at: datetime
@@ -58,13 +65,18 @@ class GrowingMedia:
 
     def __init__(self) -> None:
         self._init, self._body = b"", bytearray()
+        # of the last complete chunk
+        self._end = 0
         self._changed = asyncio.Event()
         self._is_whole = False
 
     def receive(self, init: bytes, body: bytearray) -> None:
         """Take what has come by now."""
         self._init, self._body = init, body
-        self._changed.set()
+        end = _end_of_chunks(body)
+        if end > self._end:
+            self._end = end
+            self._changed.set()
 
     def end(self) -> None:
         """Note that nothing more will come."""
@@ -74,19 +86,29 @@ class GrowingMedia:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The media up to its last complete chunk, each time that there is one more, until the segment is whole.
 
-        Who comes late gets the newest state only.
+        Who comes late gets the newest state only. Of chunks that come sooner than `_MIN_INTERVAL_SECONDS` after the
+        last one that was given, the first to come later is next, so that it is new; after `_MAX_INTERVAL_SECONDS` what
+        is there.
         """
-        seen_bytes, clock = 0, asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
+        began = -math.inf
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            await self._wait_for_chunk()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(began + _MAX_INTERVAL_SECONDS - clock(), 0.0)):
+                    while clock() < began + _MIN_INTERVAL_SECONDS and not self._is_whole:
+                        await self._wait_for_chunk()
             if self._is_whole:
                 return
-            end = _end_of_chunks(self._body)
-            if end > seen_bytes:
-                seen_bytes, began = end, clock()
-                yield self._init + self._body[:end]
-                await asyncio.sleep(_MIN_INTERVAL_SECONDS - (clock() - began))
+            began = clock()
+            self._changed.clear()
+            yield self._init + self._body[: self._end]
+
+    async def _wait_for_chunk(self) -> None:
+        """Wait for a complete chunk, or the end."""
+        await self._changed.wait()
+        if not self._is_whole:
+            self._changed.clear()
 
 
 def _end_of_chunks(media: bytearray) -> int:
@@ -117,30 +139,47 @@ class PartialObserver:
         self._fetch, self.fetch_growing = fetch, fetch_growing
         self._decode, self._scorer, self._now = decode, scorer, now
 
-    async def observe(self, opened: OpenSegment, fetched: FetchedParts) -> PartialVerdict:
-        """The verdict on the parts that are there; no error but those of programming is raised.
+    async def observe(self, opened: OpenSegment, fetched: FetchedParts, *, from_seconds: float = 0.0) -> PartialVerdict:
+        """The verdict on the parts that came since `from_seconds` after the start of the segment.
 
-        `fetched` is updated to the parts of this segment.
+        `fetched` is updated to the parts of this segment. No error but those of programming is raised.
         """
         try:
             with unexpected_as(ScoreError, opened.parts[0]):
                 media = await self._joined(opened, fetched)
         except SegmentError as error:
             return self.unscored(opened, error)
-        return await self.observe_media(opened, media)
+        return await self.observe_media(opened, media, from_seconds=from_seconds)
 
-    async def observe_media(self, opened: OpenSegment, media: bytes) -> PartialVerdict:
-        """The verdict on what has come of a segment; no error but those of programming is raised."""
+    async def fetch_hinted(self, opened: OpenSegment, fetched: FetchedParts) -> None:
+        """Request the part that the playlist announces, which its server sends when it is made, into `fetched`.
+
+        One that does not come in time, or fails, is requested again when it is listed.
+        """
+        if opened.hint is None:
+            return
+        part = _following_part(opened.hint)
+        with suppress(TimeoutError, SegmentError), unexpected_as(FetchError, part):
+            async with asyncio.timeout(_HINTED_PARTS * opened.part_seconds):
+                fetched[_part_key(part)] = await self._fetch(part)
+
+    async def observe_media(self, opened: OpenSegment, media: bytes, *, from_seconds: float = 0.0) -> PartialVerdict:
+        """The verdict on what has come of a segment since `from_seconds` after its start.
+
+        What came before is decoded as far as the newer pictures need it. No error but those of programming is raised.
+        """
         try:
             with unexpected_as(ScoreError, opened.parts[0]):
-                rate = 1 / (opened.part_seconds or _UNKNOWN_PART_SECONDS)
-                decoded = await self._decode(media, self._scorer.views, rate)
+                rate = 1 / max(opened.part_seconds, _MIN_SAMPLE_SECONDS)
+                media_seconds = max(from_seconds - opened.offset_seconds, 0.0)
+                decoded = await self._decode(media, self._scorer.views, rate, media_seconds)
                 score = await self._scorer.score(decoded)
         except SegmentError as error:
             return self.unscored(opened, error)
         verdict = self._verdict_on(opened)
         return replace(
             verdict,
+            from_seconds=max(from_seconds, opened.offset_seconds),
             to_seconds=decoded.media.duration_seconds if opened.is_growing else verdict.to_seconds,
             score=score,
             signals={name: summarize_signal(values) for name, values in decoded.signals.items()},
@@ -165,12 +204,21 @@ class PartialObserver:
 
     async def _joined(self, opened: OpenSegment, fetched: FetchedParts) -> bytes:
         """The initialization section and the parts; each part is fetched once."""
-        # only the first part is preceded by its initialization section
-        parts = [part if number == 0 else replace(part, init_url=None) for number, part in enumerate(opened.parts)]
-        wanted = {f"{part.key} {part.init_url}": part for part in parts}
-        for key in fetched.keys() - wanted.keys():
+        parts = [opened.parts[0], *map(_following_part, opened.parts[1:])]
+        wanted = {_part_key(part): part for part in parts}
+        hinted = {_part_key(_following_part(opened.hint))} if opened.hint else set()
+        for key in fetched.keys() - wanted.keys() - hinted:
             del fetched[key]
         for key, part in wanted.items():
             if key not in fetched:
                 fetched[key] = await self._fetch(part)
         return b"".join(fetched[key] for key in wanted)
+
+
+def _following_part(part: Segment) -> Segment:
+    """A part that is not the first one: only that is preceded by its initialization section."""
+    return replace(part, init_url=None, init_byte_range=None)
+
+
+def _part_key(part: Segment) -> str:
+    return f"{part.key} {part.init_url}"

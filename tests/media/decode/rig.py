@@ -46,6 +46,7 @@ def decode_in_process(
     *,
     fps: float = 1.0,
     density: int = 1,
+    from_seconds: float = 0.0,
     sampling: Sampling = "exact",
     measures: tuple[str, ...] = (),
 ) -> DecodedSegment:
@@ -55,6 +56,7 @@ def decode_in_process(
         signals=(),
         fps=fps,
         density=density,
+        from_seconds=from_seconds,
         sampling=sampling,
         measures=measures,
         limits=DecodeLimits(),

@@ -114,6 +114,8 @@ def test_a_request_survives_the_way_to_the_worker() -> None:
         {"views": (VIEW, VIEW)},
         {"seed": 2**32},
         {"density": 2, "sampling": "keyframes"},
+        {"from_seconds": 1.0, "sampling": "keyframes"},
+        {"from_seconds": -1.0},
     ],
     ids=str,
 )

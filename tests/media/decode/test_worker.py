@@ -104,6 +104,20 @@ def test_additional_frames_are_those_of_the_streams_clock(name: str, tmp_path: P
     assert mean_differences(decoded.views[view], expected) == 0
 
 
+@pytest.mark.parametrize("name", ["h264-pyramid", "hevc-open-gop", "h264-intra-refresh"])
+def test_the_end_of_a_segment_alone_has_the_same_frames(name: str) -> None:
+    """From a moment on, the samples of the whole segment; and one of those that follow the last moment."""
+    case = CASES[name]
+    media = clip(*case.options, container=case.container, rate=case.rate, seconds=4.2)
+    view = View(kind="stretch", width=32, height=32)
+    whole = decode_in_process(media, view, fps=2.0)
+    end = decode_in_process(media, view, fps=2.0, from_seconds=2.9)
+    assert end.times_seconds == whole.times_seconds[6:]
+    assert (end.views[view] == whole.views[view][6:]).all()
+    (last,) = decode_in_process(media, view, fps=0.5, from_seconds=4.1).times_seconds
+    assert 4.1 <= last < whole.media.duration_seconds
+
+
 @pytest.mark.parametrize("name", ["h264", "hevc", "av1", "mpeg2"])
 def test_fewer_than_half_of_the_pictures_are_decoded_when_few_are_wanted(name: str) -> None:
     """Less than half of the pictures are decoded when one in 25 is wanted."""

@@ -131,9 +131,64 @@ HLS: dict[str, tuple[str | Files, list[str]]] = {
         ["main 0 data: 2", "main 1 s1.ts 2"],
     ),
     "compressed, and nothing says so": (gzip.compress(hls(*GOOD).encode()), BOTH),
+    "spaces beside = in a variant": (
+        {"in": master('#EXT-X-STREAM-INF: BANDWIDTH = 9 , RESOLUTION = 160x90 , CODECS = "avc1, mp4a"', "v.m3u8"),
+         "v.m3u8": hls(*GOOD)},
+        [line.replace("main", "90p") for line in BOTH],
+    ),
+    "attribute names in small letters": (
+        {"in": master('#EXT-X-STREAM-INF:bandwidth=9,resolution=160x90', "v.m3u8"), "v.m3u8": hls(*GOOD)},
+        [line.replace("main", "90p") for line in BOTH],
+    ),
+    "spaces beside = in MAP": (hls('#EXT-X-MAP: URI = "i.mp4"', *GOOD), BOTH),
+    "spaces beside = in DEFINE": (
+        hls('#EXT-X-DEFINE: NAME = "x", VALUE = "s0"', "#EXTINF:2,", "{$x}.ts", *GOOD[2:]), BOTH,
+    ),
+    "EXTM3U behind another tag": (hls(*GOOD).replace("#EXTM3U", "#EXT-X-VERSION:3\n#EXTM3U"), BOTH),
+    "EXTM3U behind a comment": ("# made by hand\n\n" + hls(*GOOD), BOTH),
+    "no EXTM3U": (hls(*GOOD).replace("#EXTM3U\n", ""), BOTH),
 }  # fmt: skip
 
+
+def timeline(entries: str, *, attributes: str = 'timescale="1"') -> str:
+    return f"""<Period><AdaptationSet mimeType="video/mp4"><SegmentTemplate {attributes} media="v$Time$.m4s">
+      <SegmentTimeline>{entries}</SegmentTimeline></SegmentTemplate><Representation id="v" height="90"/></AdaptationSet>
+      </Period>"""
+
+
+NO_END = "neither the MPD (mediaPresentationDuration) nor the Period (duration) has a usable duration"
+BY_TIME = ["90p 0 v0.m4s 2", "90p 1 v2.m4s 2"]
+
 DASH: dict[str, tuple[str | Files, list[str]]] = {
+    "blank lines before the declaration": ("\n\n " + mpd(ONE_SET), VIDEO),
+    **{
+        f"mediaPresentationDuration {text!r}": (
+            mpd(ONE_SET, attributes=text and f'mediaPresentationDuration="{text}"'),
+            [f"90p 0 playlist: it is not known how many segments there are: {NO_END}"],
+        )
+        for text in ("", "unknown", "4", "-PT4S", "PT0S")
+    },
+    "a timeline in an MPD whose duration is 0": (
+        mpd(timeline('<S t="0" d="2" r="1"/>'), attributes='mediaPresentationDuration="PT0S"'), BY_TIME,
+    ),
+    "a timeline that repeats without an end": (
+        mpd(timeline('<S t="0" d="2" r="-1"/>'), attributes=""),
+        [f"90p 0 playlist: the timeline repeats without an end: {NO_END}"],
+    ),
+    "S without d before another": (mpd(timeline('<S t="0"/><S t="2" d="2"/>')), BY_TIME),
+    "S with a word for d behind another": (mpd(timeline('<S t="0" d="2"/><S d="two"/>')), BY_TIME),
+    "S with words for t and r": (mpd(timeline('<S t="x" d="2" r="y"/><S t="2" d="2"/>')), BY_TIME),
+    "a single S without d": (mpd(timeline('<S t="0"/>')), ["90p 0 playlist: S 1 of the SegmentTimeline has no usable"]),
+    "whole numbers as floats": (mpd(ONE_SET.replace('duration="2"', 'duration="2.0"')), VIDEO),
+    "a timescale of 0": (
+        mpd(ONE_SET.replace('duration="2"', 'duration="2" timescale="0"')),
+        ["90p 0 playlist: timescale must be positive, not 0"],
+    ),
+    "numbers in hexadecimal digits": (
+        mpd(ONE_SET.replace("$Number$", "$Number%03x$").replace('duration="2"', 'duration="2" startNumber="10"')),
+        ["90p 0 v00a.m4s 2", "90p 1 v00b.m4s 2"],
+    ),
+    "numbers with a format and no width": (mpd(ONE_SET.replace("$Number$", "$Number%d$")), VIDEO),
     "a duration of 13 decimals": (mpd(ONE_SET, attributes='mediaPresentationDuration="PT4.0000000000000S"'), VIDEO),
     "a duration with a comma": (mpd(ONE_SET, attributes='mediaPresentationDuration="PT4,0S"'), VIDEO),
     "a period without a usable duration": (
@@ -265,6 +320,11 @@ async def test_sound_and_text_alone_are_no_video(tmp_path: Path, content: str) -
 
 
 WARNED: dict[str, tuple[str | Files, str]] = {
+    "no EXTM3U": (hls(*GOOD).replace("#EXTM3U\n", ""), "main: line 1: EXTM3U: the playlist does not begin with it"),
+    "a duration of 0": (
+        mpd(timeline('<S t="0" d="2"/>'), attributes='mediaPresentationDuration="PT0S"'),
+        "90p: MPD: mediaPresentationDuration is 0; it counts as not given",
+    ),
     "a variant without an address": (
         {"in": master(VARIANT, "v.m3u8", "#EXT-X-STREAM-INF:BANDWIDTH=1"), "v.m3u8": hls(*GOOD)},
         "90p: line 4: EXT-X-STREAM-INF: no address follows",

@@ -125,6 +125,7 @@ class DecoderPool:
         sampling: Sampling = "exact",
         fps: float = 1.0,
         density: int = 1,
+        from_seconds: float = 0.0,
         hdr: HdrMode = "tonemap",
         thumbnail_width: int = 0,
         signals: Collection[str] = tuple(SIGNALS),
@@ -137,23 +138,19 @@ class DecoderPool:
         """Decode one segment, its initialization section and media joined, and compare it with its reference.
 
         `fps` is the rate at which frames are sampled; with a `density` above 1 only the frames that make these so many
-        times as many are decoded. `thumbnail_width` is in pixels, 0 for no thumbnails;
-        `with_heat_maps` adds what heat maps are computed from, and the map against the reference, `with_audio` what is
-        measured of the sound: of that in `sound_media` where it is not in the segment. Raises DecodeError for the
-        segment. `measures` are those of the segment alone. A reference, sound or measure that fails is said in the
-        result.
+        times as many are decoded. `from_seconds` leaves out frames less than that after the first one; where it leaves
+        none, the last frame is sampled. `thumbnail_width` is in pixels, 0 for no thumbnails; `with_heat_maps` adds what
+        heat maps are computed from, and the map against the reference, `with_audio` what is measured of the sound: of
+        that in `sound_media` where it is not in the segment. Raises DecodeError for the segment. `measures` are those
+        of the segment alone. A reference, sound or measure that fails is said in the result.
         """
-        if not self._is_open:
-            raise RuntimeError("the decoder pool is not open")
-        if not media:
-            raise DecodeError("empty")
-        if len(media) > self.limits.max_media_bytes:
-            raise DecodeError("too_long", f"{len(media)} bytes; at most {self.limits.max_media_bytes} are decoded")
+        self._check(media)
         request = DecodeRequest(
             views=tuple(dict.fromkeys(views)),
             sampling=sampling,
             fps=fps,
             density=density,
+            from_seconds=from_seconds,
             hdr=hdr,
             thumbnail_width=thumbnail_width,
             signals=tuple(signals),
@@ -170,6 +167,14 @@ class DecoderPool:
             return await self._decode_measured(media, request, reference, sound_media=sound_media)
         finally:
             self._free_workers.release()
+
+    def _check(self, media: bytes) -> None:
+        if not self._is_open:
+            raise RuntimeError("the decoder pool is not open")
+        if not media:
+            raise DecodeError("empty")
+        if len(media) > self.limits.max_media_bytes:
+            raise DecodeError("too_long", f"{len(media)} bytes; at most {self.limits.max_media_bytes} are decoded")
 
     async def _decode_measured(
         self, media: bytes, request: DecodeRequest, reference: ReferenceMedia | None, *, sound_media: bytes

@@ -158,6 +158,8 @@ class DecodeRequest:
     fps: float = 1.0
     # above 1: not the sampled frames, but those that make them so many times as many (`core.frames.additional_indices`)
     density: int = 1
+    # after the first frame; earlier frames are decoded as far as later ones need them, and not sampled
+    from_seconds: float = 0.0
     hdr: HdrMode = "tonemap"
     # 0: no thumbnails
     thumbnail_width: int = 0
@@ -182,8 +184,7 @@ class DecodeRequest:
             raise ValueError(f"unknown sampling or HDR mode: {self.sampling!r}, {self.hdr!r}")
         if not 0 < self.fps <= 240 or not 0 <= self.thumbnail_width <= 1920:
             raise ValueError(f"out of range: fps {self.fps}, thumbnail_width {self.thumbnail_width}")
-        if not 1 <= self.density <= 64 or (self.density > 1 and self.sampling == "keyframes"):
-            raise ValueError(f"density {self.density} with sampling {self.sampling!r}")
+        self._check_chosen_samples()
         if unknown := {*self.signals, *self.measures} - {*SIGNALS, *ALONE_MEASURES}:
             raise ValueError(f"unknown signals or measures: {sorted(unknown)}")
         if any(len(set(wanted)) != len(wanted) for wanted in (self.views, self.measures)):
@@ -194,6 +195,12 @@ class DecodeRequest:
             raise ValueError("a reference needs bytes and measures")
         if self.sound_bytes < 0 or (self.sound_bytes and not self.with_audio):
             raise ValueError("separate sound is sent to be measured")
+
+    def _check_chosen_samples(self) -> None:
+        if not 1 <= self.density <= 64 or not 0 <= self.from_seconds < math.inf:
+            raise ValueError(f"out of range: density {self.density}, from_seconds {self.from_seconds}")
+        if self.sampling == "keyframes" and (self.density, self.from_seconds) != (1, 0):
+            raise ValueError("of key frames neither additional ones nor only the last ones are sampled")
 
     @property
     def max_answer_bytes(self) -> int:

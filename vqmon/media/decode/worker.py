@@ -309,6 +309,7 @@ def _select_by_packets(decoder: LibavDecoder, video: VideoPackets, request: Deco
             decoder.stats,
             fps=request.fps,
             density=request.density,
+            from_seconds=request.from_seconds,
             clips=request.clips,
             alignment=request.alignment_clip,
             with_following=request.with_following,
@@ -343,6 +344,7 @@ def _select_by_output(decoder: LibavDecoder, video: VideoPackets, request: Decod
         fps=request.fps,
         step_seconds=step_seconds,
         sampling=request.sampling,
+        from_seconds=request.from_seconds,
         clips=request.clips,
     )
 

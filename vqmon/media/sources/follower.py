@@ -29,6 +29,8 @@ class OpenSegment:
     part_seconds: float
     # the one part is the segment itself, which its server sends as it is made
     is_growing: bool
+    # the part that will follow, which may be requested before it is there
+    hint: Segment | None = None
 
 
 StartPosition = Literal["oldest", "newest"]
@@ -129,6 +131,7 @@ class PlaylistFollower:
             offset_seconds=opened.offset_seconds,
             part_seconds=opened.part_seconds,
             is_growing=opened.is_growing,
+            hint=None if opened.hint is None else self._make_segment(opened.hint, part_starts_at),
         )
 
     def _number_by_location(self, entries: Sequence[PlaylistEntry]) -> list[PlaylistEntry]:

@@ -27,6 +27,8 @@ SNIFF_BYTES = 65_536
 # The lanes of one MPD reload it at nearly the same time: one reload serves all of them.
 _SHARED_RELOAD = timedelta(seconds=1)
 
+# comments and tags may stand before EXTM3U, which must be first; some playlists lack it
+_HLS_START = re.compile(r"(?:#(?!EXT)[^\n]*\n\s*)*#EXT(?:M3U|INF:|-X-)")
 _MPD_ROOT = re.compile(r"<(\w+:)?MPD[\s>]")
 
 DocumentKind = Literal["hls", "dash", "other"]
@@ -62,7 +64,7 @@ class PlaylistLoader(Protocol):
 def detect_kind(body: bytes) -> DocumentKind:
     """Detect the kind of a document from the beginning of its content, not from its name."""
     start = body[:SNIFF_BYTES].decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
-    if start.startswith("#EXTM3U"):
+    if _HLS_START.match(start):
         return "hls"
     return "dash" if start.startswith("<") and _MPD_ROOT.search(start) else "other"
 
@@ -292,5 +294,5 @@ async def _fetch_document(url: str, fetcher: Fetcher) -> FetchedResource:
 
 def _parse_hls_document(document: FetchedResource, variables: Mapping[str, str]) -> MasterPlaylist | MediaPlaylist:
     if detect_kind(document.body) != "hls":
-        raise SegmentError("playlist", "not an HLS playlist: it does not begin with #EXTM3U")
+        raise SegmentError("playlist", "not an HLS playlist: it does not begin with #EXTM3U or another tag")
     return parse_hls(document.body.decode("utf-8", "replace").removeprefix("\ufeff"), document.url, variables=variables)

@@ -206,6 +206,8 @@ class OpenEntry:
     part_seconds: float = 0.0
     # the one part is the segment itself, which its server sends as it is made (DASH)
     is_growing: bool = False
+    # the part that will follow, which may be requested before it is there
+    hint: PlaylistEntry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

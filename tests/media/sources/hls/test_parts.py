@@ -73,6 +73,39 @@ def test_parts_may_be_ranges_of_one_file() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        ('TYPE=PART,URI="c.m4s"', ("c.m4s", None)),
+        ('TYPE=PART,URI="s.m4s",BYTERANGE-START=300,BYTERANGE-LENGTH=20', ("s.m4s", (300, 20))),
+        # the end of the range is not known before it is made
+        ('TYPE=PART,URI="s.m4s",BYTERANGE-START=300', None),
+        ('TYPE=MAP,URI="i2.mp4"', None),
+        ("TYPE=PART", None),
+    ],
+)
+def test_a_part_that_is_announced_may_be_requested(hint: str, expected: tuple[str, tuple[int, int] | None]) -> None:
+    opened = parse(HEAD + FIRST + SECOND + f"#EXT-X-PRELOAD-HINT:{hint}\n").open_entry
+    assert opened is not None
+    assert [part.url.rpartition("/")[2] for part in opened.parts] == ["a.m4s", "b.m4s"]
+    if expected is None:
+        assert opened.hint is None
+        return
+    assert opened.hint is not None
+    name, span = expected
+    expected_range = ByteRange(offset_bytes=span[0], length_bytes=span[1]) if span else None
+    assert (opened.hint.url.rpartition("/")[2], opened.hint.byte_range) == (name, expected_range)
+
+
+def test_nothing_is_requested_ahead_that_cannot_be_decoded() -> None:
+    """Behind a gap, or encrypted."""
+    hint = '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="c.m4s"\n'
+    behind_gap = parse(HEAD + FIRST + SECOND + KEY_PART + GAP + hint).open_entry
+    encrypted = parse(HEAD + FIRST + '#EXT-X-KEY:METHOD=AES-128,URI="k"\n' + hint).open_entry
+    assert encrypted is not None
+    assert (behind_gap, encrypted.hint) == (None, None)
+
+
 def test_the_open_segment_gets_number_and_time_of_the_segment_that_it_becomes() -> None:
     """Also where a delta update leaves initialization section and date out."""
     reloads = LowLatencyReloads()
@@ -86,6 +119,8 @@ def test_the_open_segment_gets_number_and_time_of_the_segment_that_it_becomes() 
     assert [part.url.rpartition("/")[2] for part in opened.parts] == ["s20.0.m4s", "s20.1.m4s", "s20.2.m4s"]
     assert {part.init_url for part in opened.parts} == {"https://cdn.example.com/i.mp4"}
     assert opened.parts[-1].ends_at == NOON + timedelta(seconds=17.5)
+    assert opened.hint is not None
+    assert (opened.hint.url.rpartition("/")[2], opened.hint.starts_at) == ("s20.3.m4s", NOON + timedelta(seconds=17.5))
     (segment,) = follower.update(reloads.complete(parse(listing(84, skipped=5)), NOON), NOON)
     assert (getattr(segment, "sequence", None), getattr(segment, "starts_at", None)) == (20, opened.starts_at)
     # nothing that is behind, such as an outdated copy

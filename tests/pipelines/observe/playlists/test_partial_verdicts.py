@@ -1,5 +1,6 @@
 """Segments that are being made: each part is fetched once, and what can be said is said of what is there."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -73,8 +74,8 @@ def opened(count: int, *, is_growing: bool = False, sequence: int = 4) -> OpenSe
 
 
 def observer(packager: Packager, pool: DecoderPool) -> PartialObserver:
-    async def decode(media: bytes, views: tuple[View, ...], fps: float) -> DecodedSegment:
-        return await pool.decode(media, views=views, fps=fps)
+    async def decode(media: bytes, views: tuple[View, ...], fps: float, from_seconds: float) -> DecodedSegment:
+        return await pool.decode(media, views=views, fps=fps, from_seconds=from_seconds)
 
     return PartialObserver(
         fetch=packager.fetch,
@@ -86,17 +87,24 @@ def observer(packager: Packager, pool: DecoderPool) -> PartialObserver:
 
 
 async def test_the_pictures_that_are_there_are_scored() -> None:
-    """Those of every part, also without a key picture."""
+    """Those that came since the verdict before, also without a key picture."""
     packager = Packager()
     async with DecoderPool(1) as pool:
         partial, fetched = observer(packager, pool), FetchedParts()
-        verdicts = [await partial.observe(opened(count), fetched) for count in (1, 2, 3)]
+        verdicts = [
+            await partial.observe(opened(count), fetched, from_seconds=(count - 1) * PART_SECONDS)
+            for count in (1, 2, 3)
+        ]
         assert len(fetched) == 3
         lost = await partial.observe(replace(opened(1), parts=(replace(opened(1).parts[0], url="away"),)), fetched)
     assert packager.fetched == ["0", "1", "2", "away"]
     assert not fetched, "parts of a segment that is no longer made"
     assert [verdict.to_seconds for verdict in verdicts] == pytest.approx([0.4, 0.8, 1.2])
-    assert [len(verdict.score.frame_values) for verdict in verdicts if verdict.score] == [1, 2, 3]
+    assert [verdict.from_seconds for verdict in verdicts] == pytest.approx([0.0, 0.4, 0.8])
+    values = [verdict.score.frame_values for verdict in verdicts if verdict.score]
+    assert [len(each) for each in values] == [1, 1, 1]
+    # samples every half second: the first picture, that at 0.5 s, and that at 1 s
+    assert len({each[0] for each in values}) == 3
     assert verdicts[2].delay_seconds == pytest.approx(20 - 16 - 1.2)
     assert (lost.score, lost.unscored) == (None, "not_found")
 
@@ -120,6 +128,37 @@ async def test_a_growing_segment_is_observed_up_to_its_last_complete_chunk() -> 
     async with DecoderPool(1) as pool:
         verdict = await observer(Packager(), pool).observe_media(opened(1, is_growing=True), seen[0])
     assert verdict.to_seconds == pytest.approx(0.8)
+    assert verdict.score is not None
+
+
+async def test_a_part_that_is_announced_is_requested_once() -> None:
+    """It is there when the playlist lists it; one that fails or does not come is requested again then."""
+    packager = Packager()
+    third = replace(opened(3), parts=opened(3).parts[:2], hint=opened(3).parts[2])
+    away = replace(third, hint=replace(opened(3).parts[2], url="away"))
+
+    async def never(segment: Segment) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def decode_nothing(*_: object) -> DecodedSegment:
+        raise AssertionError
+
+    async with DecoderPool(1) as pool:
+        partial, fetched = observer(packager, pool), FetchedParts()
+        await partial.fetch_hinted(third, fetched)
+        await partial.observe(third, fetched)
+        verdict = await partial.observe(opened(3), fetched)
+        assert packager.fetched == ["2", "0", "1"]
+        await partial.fetch_hinted(opened(3), fetched)
+        await partial.fetch_hinted(away, fetched)
+        assert packager.fetched == ["2", "0", "1", "away"]
+        late = PartialObserver(
+            fetch=never, fetch_growing=packager.fetch_growing, decode=decode_nothing, scorer=GreyLevelScorer(),
+            now=lambda: STREAM_STARTS_AT,
+        )  # fmt: skip
+        await late.fetch_hinted(replace(third, part_seconds=0.01), fetched)
+    assert len(fetched) == 3
     assert verdict.score is not None
 
 
@@ -161,7 +200,10 @@ async def test_whole_segments_go_first(caplog: pytest.LogCaptureFixture) -> None
     seen: list[PartialVerdict] = []
 
     class Observer:
-        async def observe(self, segment: OpenSegment, fetched: FetchedParts) -> PartialVerdict:
+        async def fetch_hinted(self, segment: OpenSegment, fetched: FetchedParts) -> None:
+            """There is no hint."""
+
+        async def observe(self, segment: OpenSegment, fetched: FetchedParts, *, from_seconds: float) -> PartialVerdict:
             return PartialVerdict(
                 rendition=segment.rendition, sequence=4, starts_at=segment.starts_at, from_seconds=0.0,
                 to_seconds=len(segment.parts) * PART_SECONDS, observed_at=segment.starts_at, signals={},

@@ -44,14 +44,17 @@ def starts_with_key_picture(pictures: Sequence[CodedPicture], order: Sequence[in
 
 
 def sample_positions(
-    pictures: Sequence[CodedPicture], order: Sequence[int], *, fps: float, density: int = 1
+    pictures: Sequence[CodedPicture], order: Sequence[int], *, fps: float, density: int = 1, from_seconds: float = 0.0
 ) -> list[int]:
-    """Positions of the pictures among `order` that `core.frames.sample_indices` chooses at this rate.
+    """Positions of the pictures among `order` that `core.frames.sample_indices` chooses at this rate from then on.
 
     With a density above 1 those that `core.frames.additional_indices` adds to them.
     """
     times = [pictures[position].time_seconds or 0.0 for position in order]
-    chosen = sample_indices(times, fps=fps) if density == 1 else additional_indices(times, fps=fps, density=density)
+    if density == 1:
+        chosen = sample_indices(times, fps=fps, from_seconds=from_seconds)
+    else:
+        chosen = additional_indices(times, fps=fps, density=density)
     return [order[index] for index in chosen]
 
 

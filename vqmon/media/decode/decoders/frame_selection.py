@@ -140,19 +140,20 @@ def select_exact(
     *,
     fps: float,
     density: int = 1,
+    from_seconds: float = 0.0,
     clips: Sequence[ClipSampling] = (),
     alignment: ClipSampling | None = None,
     with_following: bool = False,
     with_bursts: bool = False,
 ) -> Iterator[SelectedFrame]:
-    """The frames sampled at `fps` and those of their clips, in presentation order.
+    """The frames sampled at `fps`, from `from_seconds` after the first one on, and those of their clips, in order.
 
     With a `density` above 1 the additional frames of that density instead (`core.frames.additional_indices`).
     `with_bursts` also decodes short bursts, whose frames only the decoder's tap gets; `with_following` the frame after
     each sampled one. `alignment` is a clip that is decoded too when fewer than 24 pictures would be decoded without it.
     """
     order = _decodable_order(decoder, pictures)
-    sampled = sample_positions(pictures, order, fps=fps, density=density)
+    sampled = sample_positions(pictures, order, fps=fps, density=density, from_seconds=from_seconds)
     plan = _plan_decoding(
         decoder,
         pictures,
@@ -209,16 +210,22 @@ def select_from_full_decode(
     fps: float,
     step_seconds: float,
     sampling: Sampling,
+    from_seconds: float = 0.0,
     clips: Sequence[ClipSampling] = (),
 ) -> Iterator[SelectedFrame]:
-    """Decode everything and select from the output; a frame without a time is `step_seconds` after the one before."""
-    last_time, sample_time = -1.0, 0.0
+    """Decode everything and select from the output; a frame without a time is `step_seconds` after the one before.
+
+    Of frames before `from_seconds` none is sampled; where that leaves none, the last frame is.
+    """
+    last_time, sample_time = -1.0, math.ceil(from_seconds * fps - 1e-6) / fps
+    has_sample = False
     window: list[SelectedFrame] = []
     for index, (frame, _, time) in enumerate(_timed_frames(decoder, packet_count, stats, step_seconds)):
         is_sampled = time > last_time and time >= sample_time - _HALF_MICROSECOND
         if sampling == "keyframes":
             is_sampled &= frame.key_frame or index == 0
         if is_sampled:
+            has_sample = True
             sample_time = (math.floor(time * fps + 1e-6) + 1) / fps
         last_time = max(last_time, time)
         is_wanted = is_sampled or bool(clips)
@@ -226,6 +233,8 @@ def select_from_full_decode(
             SelectedFrame(time_seconds=time, frame=frame, is_wanted=is_wanted, index=index, is_sampled=is_sampled)
         )
         yield from _pop_wanted(window, keep=1)
+    if window and not has_sample:
+        window[-1].is_wanted = window[-1].is_sampled = True
     yield from _pop_wanted(window, keep=0)
 
 

@@ -47,6 +47,9 @@ def parse_mpd(body: bytes, url: str, *, remote: Mapping[str, RemoteDocument] | N
     parser = _MpdParser(root, url)
     is_dynamic = root.get("type", "static") == "dynamic"
     duration = parser.duration_seconds(root, "mediaPresentationDuration", "MPD")
+    if duration == 0:
+        parser.warnings.add("MPD: mediaPresentationDuration is 0; it counts as not given")
+        duration = None
     periods = parser.periods(root, duration)
     elements = xml.find_children(root, "Period")
     location = xml.find_child(root, "Location")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from xml.etree.ElementTree import Element
 
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
@@ -13,7 +14,7 @@ from vqmon.media.sources.dash.timeline import PeriodBounds, SegmentTiming, Timel
 from vqmon.media.sources.media_playlist import MAX_ENTRIES, Origin, Track, parse_seconds, resolve_url
 
 _ALWAYS_SECONDS = 86_400.0
-_IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$")
+_IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%(?:0(\d{1,2}))?([diuxXo]))?)?\$")
 
 
 Indexes = Mapping[IndexLocation, Sequence[Subsegment]]
@@ -183,13 +184,15 @@ class Representation:
         values: Mapping[str, int | str] = {"RepresentationID": self.track.id, "Bandwidth": self.bandwidth, **numbers}
 
         def value_of(identifier: re.Match[str]) -> str:
-            name, width = identifier.groups()
+            name, width, kind = identifier.groups()
             if name is None:
                 return "$"
             value = values.get(name)
             if value is None:
                 raise SegmentError("playlist", f"the identifier ${name}$ is not defined here")
-            return str(value).zfill(int(width or 0)) if isinstance(value, int) else value
+            if isinstance(value, str):
+                return value
+            return format(value, kind if kind in ("x", "X", "o") else "d").zfill(int(width or 0))
 
         return _IDENTIFIER.sub(value_of, template)
 
@@ -199,14 +202,7 @@ def _parse_timing(addressing: xml.SegmentAddressing) -> SegmentTiming:
     end_number = xml.parse_integer(attributes, "endNumber", -1)
     timeline = None
     for element in addressing.children.get("SegmentTimeline", ()):
-        timeline = [
-            TimelineEntry(
-                time=xml.parse_integer(entry.attrib, "t", 0) if "t" in entry.attrib else None,
-                length=0 if entry.get("d") == "0" else xml.parse_positive_integer(entry.attrib, "d", 0),
-                count=-1 if (repeats := xml.parse_integer(entry.attrib, "r", 0)) < 0 else repeats + 1,
-            )
-            for entry in xml.find_children(element, "S")
-        ]
+        timeline = _parse_timeline(xml.find_children(element, "S"))
     return SegmentTiming(
         timescale=xml.parse_positive_integer(attributes, "timescale", 1),
         offset=xml.parse_integer(attributes, "presentationTimeOffset", 0),
@@ -215,3 +211,31 @@ def _parse_timing(addressing: xml.SegmentAddressing) -> SegmentTiming:
         length=xml.parse_positive_integer(attributes, "duration", 1) if "duration" in attributes else None,
         timeline=timeline,
     )
+
+
+def _parse_timeline(elements: Sequence[Element]) -> list[TimelineEntry]:
+    """The S elements; one without a usable `d` lasts until the next one, or as long as the one before."""
+    times = [_integer_or_none(element, "t") for element in elements]
+    entries: list[TimelineEntry] = []
+    for index, (element, time) in enumerate(zip(elements, times, strict=True)):
+        length = _integer_or_none(element, "d")
+        if length is None or length < 0:
+            following = times[index + 1] if index + 1 < len(times) else None
+            length = _length_until(time, following) or (entries[-1].length if entries else 0)
+            if not length:
+                raise SegmentError("playlist", f"S {index + 1} of the SegmentTimeline has no usable duration (d)")
+        repeats = _integer_or_none(element, "r") or 0
+        entries.append(TimelineEntry(time=time, length=length, count=-1 if repeats < 0 else repeats + 1))
+    return entries
+
+
+def _length_until(time: int | None, following: int | None) -> int:
+    return max(following - time, 0) if time is not None and following is not None else 0
+
+
+def _integer_or_none(element: Element, name: str) -> int | None:
+    """An integer attribute; None when it is absent or none."""
+    try:
+        return xml.parse_integer(element.attrib, name, 0) if name in element.attrib else None
+    except SegmentError:
+        return None

@@ -14,6 +14,7 @@ number of segments."""
 # Clocks differ: a segment that has just been completed is listed a little later.
 _LIVE_EDGE_MARGIN_SECONDS = 0.5
 _ROUNDING_SECONDS = 1e-6
+_NO_END = "neither the MPD (mediaPresentationDuration) nor the Period (duration) has a usable duration"
 MAX_EARLY_SECONDS = 1.0
 """A request for a whole segment that is open for longer is taken for one that stalls."""
 
@@ -151,7 +152,7 @@ class SegmentTiming:
         if bounds.end_seconds is not None and bounds.available_seconds is None:
             return max(0, math.ceil((bounds.end_seconds * self.timescale + self.offset - time) / length))
         if bounds.edge_seconds is None:
-            raise SegmentError("playlist", "the timeline and the period have no end")
+            raise SegmentError("playlist", f"the timeline repeats without an end: {_NO_END}")
         end_seconds = min(
             bounds.edge_seconds,
             bounds.end_seconds if bounds.end_seconds is not None else math.inf,
@@ -170,7 +171,7 @@ class SegmentTiming:
             first = max(oldest, complete - MAX_NEWEST_SEGMENTS, 0)
             total = complete if total is None else min(total, complete)
         if total is None:
-            raise SegmentError("playlist", "a static period without an end has segments of constant length")
+            raise SegmentError("playlist", f"it is not known how many segments there are: {_NO_END}")
         if total - first > MAX_ENTRIES:
             raise SegmentError("playlist", "the MPD lists too many segments")
         for index in range(first, total):

@@ -23,7 +23,8 @@ _DURATION = re.compile(
 _DURATION_UNITS_SECONDS = (31_536_000, 2_592_000, 604_800, 86_400, 3_600, 60, 1)
 _MAX_DURATION_SECONDS = 1e11
 _RANGE = re.compile(r"\s*(\d{1,18})-(\d{1,18})\s*")
-_INTEGER = re.compile(r"\s*-?\d{1,18}\s*")
+# some packagers write whole numbers as floats
+_INTEGER = re.compile(r"\s*-?\d{1,18}(?:\.0{0,18})?\s*")
 
 
 def parse_mpd_xml(body: bytes) -> Element:
@@ -39,7 +40,8 @@ def parse_xml(body: bytes) -> Element:
     if len(body) > _MAX_XML_BYTES:
         raise SegmentError("playlist", f"the XML has more than {_MAX_XML_BYTES} bytes")
     try:
-        root: Element = fromstring(body, forbid_dtd=True)
+        # nothing may stand before the declaration, and what does is usually a blank line
+        root: Element = fromstring(body.lstrip(b" \t\r\n"), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
     return root
@@ -60,21 +62,26 @@ def find_child(element: Element, name: str) -> Element | None:
     return next((child for child in element if local_name(child) == name), None)
 
 
+def _quote_value(text: str) -> str:
+    """A value for messages: in quotes, printable, at most 40 characters."""
+    return f'"{text[:40]}"' if text.isprintable() else ascii(text[:40])
+
+
 def parse_integer(attributes: Mapping[str, str], name: str, default: int) -> int:
     """An integer attribute of at most 18 digits; raises SegmentError("playlist")."""
     text = attributes.get(name)
     if text is None:
         return default
     if not _INTEGER.fullmatch(text):
-        raise SegmentError("playlist", f"{name} is not an integer")
-    return int(text)
+        raise SegmentError("playlist", f"{name} is not an integer: {_quote_value(text)}")
+    return int(text.partition(".")[0])
 
 
 def parse_positive_integer(attributes: Mapping[str, str], name: str, default: int) -> int:
     """An integer attribute above zero; raises SegmentError("playlist")."""
     value = parse_integer(attributes, name, default)
     if value <= 0:
-        raise SegmentError("playlist", f"{name} must be positive")
+        raise SegmentError("playlist", f"{name} must be positive, not {value}")
     return value
 
 

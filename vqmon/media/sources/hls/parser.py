@@ -21,6 +21,8 @@ def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None
         raise SegmentError("playlist", "the playlist is too long")
     text, defined = substitute_variables(text, url, imported=variables or {})
     warnings = ParseWarnings()
+    if not text.lstrip().startswith("#EXTM3U"):
+        warnings.add("line 1: EXTM3U: the playlist does not begin with it")
     lines = number_lines(text, warnings)
     reader = TagReader(lines.numbers, warnings)
     try:

@@ -9,7 +9,8 @@ def parse_open_parts(reader: TagReader, url: str, *, sequence: int) -> OpenEntry
     """What can be decoded of the segment that is being made; None when there is nothing.
 
     A part that cannot be used, is marked as a gap or is encrypted ends what can be decoded before it: the next one
-    that is INDEPENDENT begins anew. Transport streams have their tables at the start of the segment only.
+    that is INDEPENDENT begins anew. Transport streams have their tables at the start of the segment only. A hint whose
+    range has no end is left alone.
     """
     parts: list[PlaylistEntry] = []
     offset_seconds, seconds, is_decodable = 0.0, 0.0, True
@@ -27,8 +28,15 @@ def parse_open_parts(reader: TagReader, url: str, *, sequence: int) -> OpenEntry
         seconds += parse_seconds(attributes.get("duration"))
     if not parts:
         return None
+    hint = None
+    if reader.hinted_part is not None and is_decodable:
+        hint = _parse_part(reader.hinted_part, url, sequence=sequence, previous=previous)
     return OpenEntry(
-        sequence=sequence, parts=tuple(parts), offset_seconds=offset_seconds, part_seconds=reader.part_seconds
+        sequence=sequence,
+        parts=tuple(parts),
+        offset_seconds=offset_seconds,
+        part_seconds=reader.part_seconds,
+        hint=hint,
     )
 
 

@@ -19,7 +19,8 @@ _CUE_TAGS = frozenset({"#EXT-X-CUE-OUT", "#EXT-X-CUE-OUT-CONT", "#EXT-X-CUE-IN",
 _MAX_DATE_RANGES = 1000
 _ANNOUNCING_TAGS = ("#EXTINF", "#EXT-X-BYTERANGE", "#EXT-X-STREAM-INF")
 _TAG = re.compile(r"#EXT(?:INF|-X-[A-Z0-9-]+)")
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)')
+# names are in capitals and no space may be beside =, but packagers write both
+_ATTRIBUTE = re.compile(r'([A-Za-z0-9-]{1,64})[ \t]{0,8}=[ \t]{0,8}("[^"]*"|[^",]*)')
 _BYTE_RANGE = re.compile(r"\s*\d{1,18}\s*(?:@\s*(?:\d{1,18})?\s*)?")
 _INTEGER = re.compile(r"[+-]?\d{1,40}(?:\.0*)?")
 _UNITLESS_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
@@ -68,6 +69,8 @@ class TagReader:
         self.part_seconds = 0.0
         self.skipped_segments = 0
         self.open_parts: list[M3u8Dict] = []
+        # the part that will follow them
+        self.hinted_part: M3u8Dict | None = None
         self.has_keys = False
         # attributes of each EXT-X-DATERANGE
         self.date_ranges: list[Mapping[str, str]] = []
@@ -86,6 +89,7 @@ class TagReader:
             "#EXT-X-SERVER-CONTROL": self._read_control,
             "#EXT-X-PART-INF": self._read_part_target,
             "#EXT-X-PART": self._read_part,
+            "#EXT-X-PRELOAD-HINT": self._read_hint,
             "#EXT-X-SKIP": self._read_skip,
             "#EXT-X-DATERANGE": self._read_date_range,
         }
@@ -202,6 +206,15 @@ class TagReader:
         part: M3u8Dict = {"where": where} | _parse_attributes(value)
         part |= {"key": state.get("current_key"), "init_section": state.get("current_segment_map")}
         self.open_parts.append(part)
+
+    def _read_hint(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
+        hint: M3u8Dict = {"where": where} | _parse_attributes(value)
+        hint |= {"key": state.get("current_key"), "init_section": state.get("current_segment_map")}
+        start, length = hint.get("byterange_start"), hint.get("byterange_length")
+        if start is not None or length is not None:
+            hint["byterange"] = f"{length}@{start or 0}"
+        if hint.get("type", "").upper() == "PART":
+            self.hinted_part = hint
 
     def _read_date_range(self, value: str, where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
         if len(self.date_ranges) < _MAX_DATE_RANGES:

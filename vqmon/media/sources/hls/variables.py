@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from vqmon.errors import SegmentError
 from vqmon.media.sources.media_playlist import resolve_url
 
-_DEFINE_ATTRIBUTE = re.compile(r'(NAME|VALUE|QUERYPARAM|IMPORT)="([^"]*)"')
+_DEFINE_ATTRIBUTE = re.compile(r'(NAME|VALUE|QUERYPARAM|IMPORT)[ \t]{0,8}=[ \t]{0,8}"([^"]*)"')
 _VARIABLE_REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 # Variables can make a very long playlist of a short one.
 _MAX_ADDED_CHARACTERS = 16_000_000
