@@ -19,7 +19,6 @@ PLANTED = {
     "starlette has one room": ("pipelines/commands/serve_web.py", "import starlette"),
     "jinja2 has one room": ("pipelines/console/alerts.py", "import jinja2"),
     "click has one room": ("pipelines/commands/score.py", "import click"),
-    "rich has one room": ("pipelines/commands/replay.py", "import rich"),
     "The core is pure": ("vqmon/core/cascade.py", "import random"),
     "Nothing at run time needs torch; nothing imports models": ("vqmon/scoring/scorers/levels.py", "import torch"),
     "models knows the core and the scorer manifests only": ("models/weights.py", "import vqmon.media"),

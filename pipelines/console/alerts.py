@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich.console import RenderableType
-from rich.markup import escape
-from rich.table import Table
-
 from pipelines.commands.tune import TunedRule
 from vqmon.core.alerts.backtest.incidents import DetectionReport
 from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS, MeasuredSeries, TuningReport
 from vqmon.plurals import plural
+from vqmon.terminal import Table, escape
 
 _MAX_ROWS = 20
 
@@ -20,8 +17,8 @@ def detection_table(rows: Sequence[tuple[str, DetectionReport, Mapping[str, Dete
     """A row per set of rules (name, report, reports by rule), followed by a row for each of its rules."""
     stream_days, incident_count = rows[0][1].stream_days, rows[0][1].incident_count
     title = f"{stream_days:.2f} stream-days, {plural(incident_count, 'known incident')}"
-    table = Table(box=None, pad_edge=False, title=title)
-    table.add_column("rules", overflow="fold")
+    table = Table(title=title)
+    table.add_column("rules", folds=True)
     for name in ("alerts", "false", "per stream-day", "detected", "delay, median", "delay, p95", "flapping"):
         table.add_column(name, justify="right")
     for rule_set, report, by_rule in rows:
@@ -44,11 +41,11 @@ def _report_cells(report: DetectionReport) -> Iterator[str]:
     yield str(report.flapping_count) if has_incidents else "–"
 
 
-def tuning_tables(tuned: TunedRule) -> Iterator[RenderableType]:
+def tuning_tables(tuned: TunedRule) -> Iterator[str | Table]:
     """The series with the drops that they show, how many see which drop, the alerts, the rule."""
     report = tuned.report
-    series = Table(box=None, pad_edge=False, title=f"rule {escape(tuned.rule.name)}: {len(report.series)} series")
-    series.add_column("series", overflow="fold")
+    series = Table(title=f"rule {escape(tuned.rule.name)}: {len(report.series)} series")
+    series.add_column("series", folds=True)
     for name in ("segments", "usual", "deviation", "smallest drop", "seen within", "alerts"):
         series.add_column(name, justify="right")
     for one in sorted(report.series, key=lambda one: -_smallest_drop(one))[:_MAX_ROWS]:
@@ -63,7 +60,7 @@ def tuning_tables(tuned: TunedRule) -> Iterator[RenderableType]:
             str(one.alert_count),
         )
     yield series
-    drops = Table(box=None, pad_edge=False, title="lasting drops: which share of the series shows them, and how soon")
+    drops = Table(title="lasting drops: which share of the series shows them, and how soon")
     for name in ("drop, MOS", "points", "series", "within, median"):
         drops.add_column(name, justify="right")
     for drop in report.drops:

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from rich.markup import escape
-from rich.table import Table
-
 from pipelines.commands.evaluation.evaluate import EvaluatedData
 from vqmon.core.evaluation.results import STATISTICS, Estimate, ScorerResult
+from vqmon.terminal import Table, escape
 from vqmon.web.pages.evaluation import comparison_sentence
 
 _HEADINGS = {"srcc": "SRCC", "plcc": "PLCC", "krcc": "KRCC", "rmse": "RMSE", "pairwise_accuracy": "pairs right"}
@@ -15,7 +13,7 @@ _MAX_OUTLIERS = 5
 
 
 def evaluation_lines(evaluated: EvaluatedData) -> Iterator[str | Table]:
-    """Statistics of all items first, then comparisons, groups and outliers; with rich markup."""
+    """Statistics of all items first, then comparisons, groups and outliers; with markup."""
     evaluation = evaluated.evaluation
     unit = f"{evaluation.resampled_contents} contents" if evaluation.resampled_contents else "items"
     counts = f"{evaluation.items} items; 95 % intervals from {evaluation.draws} resamples of {unit}"
@@ -70,8 +68,8 @@ def _outlier_table(result: ScorerResult) -> Table:
 
 def number_table(first: str, *others: str) -> Table:
     """A table without rows: a column of names, which may wrap, and columns of numbers."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column(first, overflow="fold")
+    table = Table()
+    table.add_column(first, folds=True)
     for name in others:
         table.add_column(name, justify="right")
     return table

@@ -2,9 +2,6 @@
 
 from collections.abc import Iterator
 
-from rich.markup import escape
-from rich.table import Table
-
 from vqmon.core.experiments.results import (
     ArmResult,
     ArmSummary,
@@ -16,6 +13,7 @@ from vqmon.core.experiments.results import (
 )
 from vqmon.core.experiments.stats.power import MAX_CLUSTERS, PowerAssumptions, SampleSizePlan
 from vqmon.plurals import plural
+from vqmon.terminal import Table, escape
 
 _VERDICT_COLOURS = {
     "better": "green",
@@ -29,7 +27,7 @@ _MAX_CLUSTER_ROWS = 12
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
-    """Verdicts first, then the numbers behind them, with rich markup."""
+    """Verdicts first, then the numbers behind them, with markup."""
     if question := comparison.experiment.question:
         yield f"[bold]{escape(question)}[/bold]"
     if comparison.begins_at is not None and comparison.ends_at is not None:
@@ -161,7 +159,7 @@ def _unscored(arm: ArmSummary) -> str:
 
 
 def plan_lines(assumed: PowerAssumptions, plan: SampleSizePlan) -> Iterator[str]:
-    """How many clusters an experiment needs, with rich markup."""
+    """How many clusters an experiment needs, with markup."""
     m = assumed.segments_per_cluster
     yield (
         f"To detect {assumed.difference:g} points with {plan.power:.0%} power at alpha {assumed.alpha:g}"
@@ -206,8 +204,8 @@ def _short(value: float | None) -> str:
 
 
 def _table(first: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, caption_justify="left")
-    table.add_column(escape(first), overflow="fold")
+    table = Table()
+    table.add_column(escape(first), folds=True)
     for name in columns:
         table.add_column(name, justify="left" if name in ("", "state") else "right")
     return table

@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator
 
-from rich.markup import escape
-from rich.table import Table
-
 from pipelines.commands.evaluation.ladder.measure import MeasuredLadder
 from pipelines.console.evaluation import number_table
 from vqmon.core.evaluation.ladder.analysis import LadderAnalysis
 from vqmon.core.evaluation.ladder.curves import BdRate, CurveResult
 from vqmon.core.evaluation.ladder.encodes import Subject
 from vqmon.plurals import plural
+from vqmon.terminal import Table, escape
 from vqmon.web.pages.ladder import format_quality
 
 _STYLES = {"no": "red", "yes": "green", "unclear": "yellow"}
 
 
 def ladder_lines(measured: MeasuredLadder, analysis: LadderAnalysis) -> Iterator[str | Table]:
-    """The verdicts first; with rich markup."""
+    """The verdicts first; with markup."""
     excerpt, ladder = measured.excerpt, measured.ladder
     yield (
         f"[dim]{escape(measured.clip.name)}: {excerpt.seconds:.1f} s from {excerpt.start_seconds:.1f} s on, "

@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
-from rich.table import Table
-
 from pipelines.observe.playlists.partial_verdicts import PartialVerdict
 from vqmon.core.frames import UNMEASURED_AUDIO
 from vqmon.core.scores import score_band
@@ -15,6 +12,7 @@ from vqmon.scoring.manifests.composite_scorer import CompositeSpec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec
 from vqmon.scoring.manifests.reference_measure import ReferenceMeasureSpec
+from vqmon.terminal import Table, escape
 
 _BAND_COLOURS = {"very high": "green", "high": "green", "medium": "yellow", "low": "red", "very low": "red"}
 
@@ -24,13 +22,13 @@ _NOTABLE_SIGNAL = 0.5
 
 def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
     """One row per outcome."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("segment", overflow="fold")
+    table = Table()
+    table.add_column("segment", folds=True)
     for name in ("score", "p5", "min"):
         table.add_column(name, justify="right")
     table.add_column("frames", justify="right")
     table.add_column("band / reason")
-    table.add_column("picture", overflow="fold")
+    table.add_column("picture", folds=True)
     for outcome in outcomes:
         name = _name(outcome)
         if isinstance(outcome, SegmentFailure):
@@ -69,9 +67,8 @@ def outcome_line(outcome: Outcome) -> str:
     scores = "  ".join(f"[{_BAND_COLOURS[score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
     scores += "".join(f"  [red]{failure.scorer} {failure.reason}[/red]" for failure in outcome.scorer_failures)
     notable = ", ".join(_notable(outcome))
-    return f"{place} {scores}  {plural(len(outcome.times_seconds), 'frame')}" + (
-        f"  [yellow]{notable}[/yellow]" if notable else ""
-    )
+    frames = len(outcome.times_seconds) + max((score.additional_frames for score in outcome.scores), default=0)
+    return f"{place} {scores}  {plural(frames, 'frame')}" + (f"  [yellow]{notable}[/yellow]" if notable else "")
 
 
 def partial_line(verdict: PartialVerdict) -> str:
@@ -94,9 +91,9 @@ def alert_line(alert: Alert) -> str:
 def rule_change_table(before: Sequence[Alert], after: Sequence[Alert] | None) -> Table:
     """Alerts of the old and the new rules side by side; None = there are no new rules."""
     title = f"{plural(len(before), 'alert')} with the old rules"
-    table = Table(box=None, pad_edge=False, title=title if after is None else f"{title}, {len(after)} with the new")
+    table = Table(title=title if after is None else f"{title}, {len(after)} with the new")
     for name in ("rules", "rule", "series", "began", "opened", "resolved"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, folds=True)
     rows = [("old" if after is None else "both" if a in after else "old only", a) for a in before]
     rows += [("new only", a) for a in after or () if a not in before]
     for which, alert in sorted(rows, key=lambda row: (row[1].opened_at, row[1].series)):
@@ -116,9 +113,9 @@ def scorers_table(
     specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec | ReferenceMeasureSpec], *, used: Sequence[str]
 ) -> Table:
     """One row per scorer, or reference measure, and one per task of a scorer that can be asked several things."""
-    table = Table(box=None, pad_edge=False)
+    table = Table()
     for name in ("scorer", "used", "view", "licence", "commercial use", "description"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, folds=True)
     newest = {spec.name: max(other.version for other in specs if other.name == spec.name) for spec in specs}
     for spec in specs:
         picture = _view_text(spec)

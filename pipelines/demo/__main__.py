@@ -16,7 +16,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from pipelines.console.outcomes import alert_line, outcome_line
 from pipelines.daemon import one_host
@@ -27,6 +26,7 @@ from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import AlertSettings
 from vqmon.telemetry.logs import configure_logging
+from vqmon.terminal import Console
 from vqmon.transport.history.history import open_history
 
 FAULTY_RENDITION = "720p"
@@ -46,7 +46,7 @@ confirm_segments = 2
 recover_seconds = 6
 """
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console()
 
 
 @dataclass

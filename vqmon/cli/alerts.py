@@ -29,7 +29,7 @@ def deploy(config: Path | None, name: str, stream: str, rendition: str, at: date
     from pipelines.daemon.deploy_markers import make_marker, record_deployment
 
     marker = make_marker(name, as_utc(at) or datetime.now(UTC), stream=stream, rendition=rendition)
-    out.print(asyncio.run(record_deployment(open_settings(config), marker)), markup=False, soft_wrap=True)
+    out.print(asyncio.run(record_deployment(open_settings(config), marker)), markup=False)
 
 
 @click.command()
@@ -47,7 +47,7 @@ def end(config: Path | None, stream: str, rendition: str | None) -> None:
     from vqmon.core.alerts.annotations import ALL_RENDITIONS
 
     line = asyncio.run(request_end(open_settings(config), stream, rendition or ALL_RENDITIONS))
-    out.print(line, markup=False, soft_wrap=True)
+    out.print(line, markup=False)
 
 
 @click.command()

@@ -1,26 +1,24 @@
 """Shared by all commands: consoles, exit codes, settings, and options that several commands have."""
 
 import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from vqmon.core.types import check_prompt_length
 from vqmon.settings.load import Settings, load_settings
 from vqmon.telemetry.logs import configure_logging
+from vqmon.terminal import Console
 
 EXIT_FAILED = 1
 EXIT_UNSCORED = 3
 EXIT_USAGE = 2
 EXIT_STORE = 4
 
-# Lines written to a file or a pipe are not wrapped.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, highlight=False)
+out = Console()
+err = Console(stderr=True)
 
 
 class OutputFile(click.Path):

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vqmon.cli.console import EXIT_FAILED, OutputFile, err, open_settings, out
 from vqmon.settings.load import Settings
+from vqmon.terminal import Progress
 
 if TYPE_CHECKING:
     from pipelines.commands.evaluation.datasets import RatedData
@@ -79,19 +79,19 @@ def evaluate(
         raise click.UsageError("--max-loss compares scorers with the first one: name two or more")
     rated_data = read_rated_files(data, media=media, group_column=group_column)
     settings, predictions = _predict(open_settings(ctx.obj), split_predictors(scorers), rated_data, cache=cache)
-    with err.status("evaluating") as status:
+    with Progress("evaluating") as progress:
         evaluated = evaluate_predictions(
-            rated_data, predictions, draws=draws, on_scorer=lambda scorer: status.update(f"evaluating {scorer}")
+            rated_data, predictions, draws=draws, on_scorer=lambda scorer: progress.update(label=f"evaluating {scorer}")
         )
     if html is not None:
-        with err.status("writing the report"):
+        with Progress("writing the report"):
             write_evaluation_report(evaluated, html, settings, title=settings.web.title)
         err.print(f"report in {html}", markup=False)
     if as_json:
         click.echo(evaluation_json(evaluated))
     else:
         for line in evaluation_lines(evaluated):
-            out.print(line, soft_wrap=isinstance(line, str))
+            out.print(line)
     if max_loss is not None:
         losses = evaluated.evaluation.srcc_losses()
         for scorer, loss in losses.items():
@@ -99,7 +99,6 @@ def evaluate(
             err.print(
                 f"{scorer}: SRCC lost to {evaluated.evaluation.scorers[0].scorer} {measured}, {max_loss:g} allowed",
                 markup=False,
-                soft_wrap=True,
             )
         if any(loss is None or loss > max_loss for loss in losses.values()):
             ctx.exit(EXIT_FAILED)
@@ -173,7 +172,6 @@ def calibrate(
         f"items {fitted.error_rms:.2f} points of 0..100 (before: {calibrated.old_error_rms:.2f}), 95 % of items within "
         f"{fitted.error_p95:.2f}; the interval stated for {coverage:.0%} holds {fitted.coverage:.1%} of held-out "
         f"items; written to {path}",
-        soft_wrap=True,
         markup=False,
     )
 
@@ -185,17 +183,14 @@ def _predict(
     from pipelines.commands.evaluation.predictions import default_cache_file, predict, settings_for_evaluation
 
     settings = settings_for_evaluation(settings, predictors)
-    with Progress(
-        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
-    ) as bar:
-        task = bar.add_task("", total=len(data.rated))
+    with Progress("scoring", total=len(data.rated)) as progress:
         predictions = asyncio.run(
             predict(
                 settings,
                 data.rated,
                 predictors,
                 cache=cache or default_cache_file(os.environ),
-                on_result=lambda _: bar.advance(task),
+                on_result=lambda _: progress.advance(),
             )
         )
     return settings, predictions

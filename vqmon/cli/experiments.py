@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vqmon.cli.console import OutputFile, err, open_settings, out
 from vqmon.core.experiments.results import Comparison
 from vqmon.plurals import plural
 from vqmon.settings.load import Settings
+from vqmon.terminal import Progress
 
 if TYPE_CHECKING:
     from pipelines.commands.compare_folders import MeasureCriterion
@@ -128,7 +128,7 @@ def compare(
         click.echo(comparison_json(comparison))
         return
     for line in comparison_lines(comparison):
-        out.print(line, soft_wrap=isinstance(line, str))
+        out.print(line)
 
 
 @click.command()
@@ -201,7 +201,7 @@ def plan(
         power=power,
     )
     for line in plan_lines(assumptions, plan_sample_size(assumptions)):
-        out.print(line, soft_wrap=True)
+        out.print(line)
 
 
 def _check_options(
@@ -238,12 +238,12 @@ def _compare(
     experiment = load_experiment(name, file or settings.experiments.path)
     location = settings.history.at_location(history).location
     votes = Reviews(reviews_path(settings.web.reviews, location)).votes(name)
-    with open_history(location, "read") as opened_history, err.status("comparing") as status:
+    with open_history(location, "read") as opened_history, Progress("comparing") as progress:
         comparison = compare_arms(
             opened_history,
             experiment,
             votes=votes,
-            on_progress=lambda count: status.update(f"comparing: {plural(count, 'outcome')} read"),
+            on_progress=lambda count: progress.update(label=f"comparing: {plural(count, 'outcome')} read"),
         )
         return comparison, frames_in_history(opened_history, comparison)
 
@@ -262,18 +262,15 @@ def _compare_folders(
 
     folders = pair_folders(control, treatment)
     if remark := folders.remark():
-        err.print(remark, style="yellow", markup=False, soft_wrap=True)
+        err.print(remark, style="yellow", markup=False)
     settings = settings_for_score(settings, scorers=scorers, measures=(criterion.measure,) if criterion else ())
-    with Progress(
-        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
-    ) as bar:
-        task = bar.add_task("", total=2 * len(folders.pairs))
+    with Progress("scoring", total=2 * len(folders.pairs)) as progress:
         return asyncio.run(
             compare_folders(
                 settings,
                 folders,
                 criterion=criterion,
-                on_outcome=lambda: bar.advance(task),
+                on_outcome=lambda: progress.advance(),
                 located_frames=located_frames,
             )
         )

@@ -22,6 +22,7 @@ from vqmon.cli.console import (
 )
 from vqmon.errors import SettingsError
 from vqmon.plurals import plural
+from vqmon.terminal import Progress
 
 
 @click.command()
@@ -163,20 +164,15 @@ def backup(config: Path | None, file: Path, history: str | None) -> None:
 
     FILE gets the history as it is when the command begins; it is replaced when the copy is whole and sound.
     """
-    from rich.progress import Progress
-
     from vqmon.transport.recovery.backup import back_up
 
     location = open_settings(config).history.at_location(history).location
     if not isinstance(location, Path):
         command = f"pg_dump --format=custom --schema=vqmon --file={shlex.quote(str(file))} {shlex.quote(str(location))}"
         raise SettingsError(f"a PostgreSQL history is backed up by its own tools: {command}")
-    with Progress(console=err, transient=True) as bar:
-        task = bar.add_task("copying")
-        size_bytes = back_up(
-            location, file, on_progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    err.print(f"{size_bytes:,} bytes in {file}", markup=False, soft_wrap=True)
+    with Progress("copying") as progress:
+        size_bytes = back_up(location, file, on_progress=lambda done, total: progress.update(done=done, total=total))
+    err.print(f"{size_bytes:,} bytes in {file}", markup=False)
 
 
 @history.command(name="check")
@@ -192,7 +188,7 @@ def check_history(ctx: click.Context, history: str | None) -> None:
     report = check_integrity(open_settings(ctx.obj).history.at_location(history).location)
     out.print(f"{plural(report.outcomes, 'outcome')}, {plural(report.blocks, 'block')} of events")
     for line in (*report.page_problems, *report.block_problems):
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, markup=False)
     if report.is_sound:
         out.print("nothing is damaged")
         return
@@ -224,4 +220,4 @@ def salvage(config: Path | None, old: Path, new: Path) -> None:
     for table, count in counts.items():
         if table not in names and count.lost:
             out.print(f"table {table}: {plural(count.saved, 'row')} saved, {count.lost} lost")
-    err.print(f"the new history is {new}", markup=False, soft_wrap=True)
+    err.print(f"the new history is {new}", markup=False)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vqmon.cli.console import OutputFile, err, open_settings, out
 from vqmon.settings.load import Settings
+from vqmon.terminal import Progress
 
 if TYPE_CHECKING:
     from pipelines.commands.evaluation.ladder.measure import LadderStep, MeasuredLadder
@@ -118,8 +118,8 @@ def ladder(config: Path | None, /, clip: Path, **chosen: Any) -> None:
         click.echo(ladder_json(measured, analysis))
     else:
         for line in ladder_lines(measured, analysis):
-            out.print(line, soft_wrap=isinstance(line, str))
-    err.print(f"report in {html}, curves in {png}", markup=False, soft_wrap=True)
+            out.print(line)
+    err.print(f"report in {html}, curves in {png}", markup=False)
 
 
 def _measure_with_progress(
@@ -127,18 +127,10 @@ def _measure_with_progress(
 ) -> "MeasuredLadder":
     from pipelines.commands.evaluation.ladder.measure import measure_ladder
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("reading the clip", total=None)
+    with Progress("reading the clip") as progress:
 
         def show(step: "LadderStep") -> None:
-            bar.update(task, description=f"{'stored' if step.is_stored else 'measured'} {step.name}", total=step.total)
-            bar.advance(task)
+            progress.update(label=f"{'stored' if step.is_stored else 'measured'} {step.name}", total=step.total)
+            progress.advance()
 
         return asyncio.run(measure_ladder(settings, clip, options, folder=folder, on_step=show))

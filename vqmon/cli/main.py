@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vqmon.cli.alerts import deploy, end, notify, switch_inputs, tune
 from vqmon.cli.console import (
@@ -38,6 +37,7 @@ from vqmon.cli.scorers import models, scorers
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import MEMORY_REMEDY, SettingsError, StoreError, VqmonError
 from vqmon.settings.load import Settings, load_settings
+from vqmon.terminal import Progress
 from vqmon.whole_files import write_problem
 
 if TYPE_CHECKING:
@@ -59,18 +59,18 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except VqmonError as error:
-            err.print(f"vqmon: {error}", style="red", markup=False, soft_wrap=True)
+            err.print(f"vqmon: {error}", style="red", markup=False)
             ctx.exit(EXIT_STORE if isinstance(error, StoreError) else EXIT_USAGE)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             where = error.filename or "the output, or the folder for temporary files"
-            err.print(f"vqmon: {where}: {write_problem(error)}", style="red", markup=False, soft_wrap=True)
+            err.print(f"vqmon: {where}: {write_problem(error)}", style="red", markup=False)
             _discard_output()
             ctx.exit(EXIT_USAGE)
         except MemoryError as error:
             text = f"vqmon: too little memory: {error or 'none is left'}; {MEMORY_REMEDY}"
-            err.print(text, style="red", markup=False, soft_wrap=True)
+            err.print(text, style="red", markup=False)
             ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             err.print("vqmon: stopped")
@@ -286,7 +286,7 @@ def web(config: Path | None, history: str | None, host: str | None, port: int | 
     host, port = host or settings.web.host, settings.web.port if port is None else port
     if port:
         shown = f"[{host}]" if ":" in host else host
-        err.print(f"pages: http://{shown}:{port} · history {location}", style="dim", markup=False, soft_wrap=True)
+        err.print(f"pages: http://{shown}:{port} · history {location}", style="dim", markup=False)
     serve_web(
         settings,
         location,
@@ -313,7 +313,7 @@ def _print_checks(config: Path | None, *, offline: bool) -> bool:
         has_passed = has_passed and result.passed
         mark = "[green]✓[/green]" if result.passed else "[red]✗[/red]"
         out.print(f"{mark} {result.subject:9}", end=" ")
-        out.print(result.text, markup=False, soft_wrap=True)
+        out.print(result.text, markup=False)
     return has_passed
 
 
@@ -336,7 +336,7 @@ def init(ctx: click.Context, address: str | None, stream: str, output: Path, off
     has_passed = _print_checks(output, offline=offline)
     config = "" if output == Path("vqmon.toml") else f" --config {output}"
     following = f"vqmon{config} run, and vqmon{config} web for the pages" if has_passed else f"correct {output}"
-    out.print(f"next: {following}", markup=False, soft_wrap=True)
+    out.print(f"next: {following}", markup=False)
     ctx.exit(0 if has_passed else 1)
 
 
@@ -348,7 +348,7 @@ def files(folder: Path, runbooks: str) -> None:
     from pipelines.commands.installation.setup import write_shipped_files
 
     for path in write_shipped_files(folder, runbooks=runbooks):
-        out.print(str(path), markup=False, soft_wrap=True)
+        out.print(str(path), markup=False)
 
 
 def _score_with_progress(
@@ -356,10 +356,7 @@ def _score_with_progress(
 ) -> "list[Observation]":
     from pipelines.commands.score import score_media
 
-    with Progress(
-        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
-    ) as bar:
-        task = bar.add_task("", total=None)
+    with Progress("scoring") as progress:
         return asyncio.run(
             score_media(
                 settings,
@@ -367,8 +364,8 @@ def _score_with_progress(
                 prompt=prompt,
                 reference=reference,
                 located_frames=located_frames,
-                on_segment_count=lambda count: bar.update(task, total=count),
-                on_observation=lambda _: bar.advance(task),
+                on_segment_count=lambda count: progress.update(total=count),
+                on_observation=lambda _: progress.advance(),
             )
         )
 
@@ -378,7 +375,7 @@ def _exit_with(ctx: click.Context, outcomes: "Sequence[Outcome]", failures: Sequ
     from pipelines.commands.score_gate import is_incomplete
 
     for failure in failures:
-        err.print(failure, style="red", markup=False, soft_wrap=True)
+        err.print(failure, style="red", markup=False)
     if any(is_incomplete(outcome) for outcome in outcomes):
         ctx.exit(EXIT_UNSCORED)
     if failures:

@@ -65,7 +65,6 @@ def bridge(
         f"{fitted.kind} bridge {old} -> {new}, fitted to {plural(fitted.count, 'segment')} with scores from "
         f"{fitted.old_score_min:.1f} to {fitted.old_score_max:.1f}: RMS error {fitted.error_rms:.2f} points (95 % of "
         f"segments within {fitted.error_p95:.2f}), rank correlation {fitted.correlation:.3f}; written to {file}",
-        soft_wrap=True,
         markup=False,
     )
 

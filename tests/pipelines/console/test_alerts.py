@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from rich.table import Table
 
 from pipelines.commands.tune import TunedRule
 from pipelines.console import alerts
@@ -14,6 +13,7 @@ from vqmon.core.alerts.conditions.chart import ChartParameters
 from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.alerts.regression.control_chart import VisibleDrop
 from vqmon.settings.rules_file import parse_rules
+from vqmon.terminal import Table
 
 REPORT = DetectionReport(
     alert_count=7,
@@ -51,7 +51,7 @@ TUNED = TunedRule(rule=RULE, report=REPORT_OF_RULE)
 def rows(table: object) -> list[list[str]]:
     """The cells of a table, row by row."""
     assert isinstance(table, Table)
-    return [list(row) for row in zip(*(map(str, column.cells) for column in table.columns), strict=True)]
+    return [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]
 
 
 def test_a_set_of_rules_is_followed_by_its_rules() -> None:

@@ -1,13 +1,10 @@
 """The terminal's page of an experiment: its verdict, the numbers behind it, and the plan of its size."""
 
-import io
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 from pipelines.console.experiments import comparison_lines, plan_lines
 from tests import factories
@@ -27,6 +24,7 @@ from vqmon.core.experiments.results import (
     VerdictKind,
 )
 from vqmon.core.experiments.stats.power import MAX_CLUSTERS, PowerAssumptions, SampleSizePlan
+from vqmon.terminal import PLAIN_WIDTH, Table, render
 
 VERDICT = Verdict(kind="undecided", sentence="v2 against v1 is undecided.")
 ANYTIME = ConfidenceInterval(mean=1.9, low=-0.25, high=4.05, level=0.95, kind="any-time")
@@ -38,11 +36,12 @@ PLAN = SampleSizePlan(cluster_sd=2.836, design_effect=9.66, clusters_final=43, c
 
 
 def printed(lines: Iterable[str | Table]) -> str:
-    """What a terminal of 200 columns shows."""
-    console = Console(file=io.StringIO(), width=200, highlight=False, record=True)
-    for line in lines:
-        console.print(line, soft_wrap=isinstance(line, str))
-    return console.export_text()
+    """What a file gets."""
+    texts = (
+        line.lines(PLAIN_WIDTH, styled=False) if isinstance(line, Table) else [render(line, styled=False)]
+        for line in lines
+    )
+    return "".join(f"{line}\n" for text in texts for line in text)
 
 
 def arm_result(**changes: Any) -> ArmResult:
