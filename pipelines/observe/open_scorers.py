@@ -11,6 +11,7 @@ from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier
 from vqmon.core.cascade import PromotionPolicy
 from vqmon.core.types import Display
 from vqmon.errors import ScorerError
+from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.scoring.runtime.batcher import BatchFacts
 from vqmon.scoring.runtime.devices import select_gpus
 from vqmon.scoring.runtime.graph import Device, Placement, Runtime
@@ -62,7 +63,8 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
             except ScorerError as error:
                 # those of scoring.scorers may also come from the command line
                 is_named = not setting or str(error).startswith("scoring.")
-                raise error if is_named else ScorerError(f"{setting}: {error}") from error
+                text = f"{error}{_measure_hint(names, str(error))}"
+                raise ScorerError(text if is_named else f"{setting}: {text}") from error
             _check_views(scorers)
             return scorers
 
@@ -86,6 +88,14 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
             heavy=heavy_tier if heavy_scorers else None,
             learned_measures=learned_measures,
         )
+
+
+def _measure_hint(names: Sequence[str], error: str) -> str:
+    """Where a measure belongs that was named as a scorer; empty when the error is not about one."""
+    name = next((name for name in names if f"unknown scorer {name!r}" in error), "")
+    if name in ALONE_MEASURES:
+        return f". {name} is a measure: name it in scoring.measures, or with --measure {name}"
+    return f". {name} is a reference measure: name it in scoring.references" if name in REFERENCE_MEASURES else ""
 
 
 def _refuse_two_tiers(scorers_of: Mapping[str, Sequence[Scorer]]) -> None:

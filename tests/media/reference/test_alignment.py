@@ -162,6 +162,43 @@ def test_the_key_frames_of_a_poor_encode_tell_its_offset(shift: float) -> None:
         assert align(without_keys, reference).offset_seconds < shift - 0.01
 
 
+@pytest.mark.parametrize("shift", [-0.52, -0.24])
+def test_key_frames_from_before_the_reference_do_not_decide(shift: float) -> None:
+    """They resemble its first frame most, although the reference begins later."""
+    segment, reference = slow_track(starts=5.0 + shift, speed=1.0), slow_track(starts=5.0, speed=1.0)
+
+    found = align(ThumbnailTrack(segment.times_seconds[:100], segment.thumbnails[:100], [0]), reference)
+
+    assert found.is_reliable
+    assert found.offset_seconds == pytest.approx(shift, abs=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.52, 1.0])
+def test_a_key_frame_in_a_still_beginning_does_not_decide(shift: float) -> None:
+    """It fits every offset that puts it onto the still, that of the clocks too; the frames that move tell."""
+
+    def starts_still(starts: float) -> ThumbnailTrack:
+        times = [index / 25 for index in range(125)]
+        noise = np.random.default_rng(4).normal(0, 2, (THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH))
+        pictures = [scene(max(2.0, starts + time)) + noise for time in times]
+        return ThumbnailTrack(times, [picture.clip(0, 255).astype(np.uint8) for picture in pictures], [0])
+
+    found = align(starts_still(0.6 + shift), starts_still(0.6))
+
+    assert found.is_reliable
+    assert found.offset_seconds == pytest.approx(shift, abs=1e-6)
+
+
+def test_a_poor_encode_whose_key_frames_lie_before_the_reference_is_not_believed() -> None:
+    """All frames together lead to several earlier offsets, and no key frame tells the right one."""
+    segment, reference = poor_track(starts=5.0 - 0.25 * 0.52, key_interval=1000), slow_track(starts=5.0)
+
+    found = align(ThumbnailTrack(segment.times_seconds, segment.thumbnails, [0]), reference)
+
+    assert not found.is_reliable
+    assert found.is_ambiguous
+
+
 def test_key_frames_between_two_frames_do_not_decide_alone() -> None:
     """Where two neighbours fit them alike, all frames must name the same one; here they lag."""
     segment, later = (poor_track(starts=5.0 + 0.25 * shift, key_interval=24) for shift in (1.0, 1.02))

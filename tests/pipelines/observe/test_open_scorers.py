@@ -59,6 +59,14 @@ async def test_the_settings_open_all_tiers(tmp_path: Path) -> None:
         assert tiers.heavy is None
 
 
+@pytest.mark.parametrize(("name", "place"), [("niqe", "scoring.measures"), ("xpsnr", "scoring.references")])
+async def test_a_measure_that_is_named_as_a_scorer_is_told_where_to_name_it(name: str, place: str) -> None:
+    """Measures are no scorers: their values have no common scale of 0..100."""
+    with pytest.raises(ScorerError, match=f"unknown scorer '{name}'.*name it in {place}"):
+        async with open_scorer_tiers(ScoringSettings(scorers=(name,)), meters=Meters()):
+            pass
+
+
 @pytest.mark.parametrize(
     ("settings", "on_cpu_build", "on_gpu_build"),
     [

@@ -49,6 +49,8 @@ _OVERLAP_COST = 0.003
 _EDGE_SHARE = 0.02
 # cost over that of the best offset up to which another one may be right: of all frames, and of key frames
 _RIVAL_RATIO, _KEY_RATIO = 1.1, 1.01
+# up to which an offset that key frames name may be right, of all frames
+_POSSIBLE_RATIO = 2.0
 # up to which the clocks are believed: by key frames; without any, when a poor encode does not lead farther from them
 _CLOCK_RATIO, _KEYLESS_CLOCK_RATIO, _KEYLESS_LAG_SECONDS = 1.005, 1.25, 0.25
 # how far before the right offset a poor encode leads
@@ -84,6 +86,8 @@ class Alignment:
     offset_seconds: float
     confidence: float
     is_reliable: bool
+    # whether nothing but other offsets that fit as well speaks against it
+    is_ambiguous: bool = False
 
 
 @dataclass(slots=True)
@@ -166,7 +170,7 @@ def find_alignment(
         overlap=overlap,
         agreement=agreement,
     )
-    return replace(found, is_reliable=found.is_reliable and is_unique)
+    return replace(found, is_reliable=found.is_reliable and is_unique, is_ambiguous=found.is_reliable and not is_unique)
 
 
 def _choose_offset(
@@ -176,26 +180,45 @@ def _choose_offset(
 
     The periods are those of the frames of the reference and of the segment.
     """
-    best = float(offsets[int(np.argmin(costs))])
+    best, same_seconds = float(offsets[int(np.argmin(costs))]), _SAME_SHARE * max(period, segment_period)
     is_near = np.abs(offsets - best) <= _MAX_LAG_SECONDS
     is_unique = bool(is_near[costs <= _RIVAL_RATIO * costs.min()].all())
     # what was coded before leads back, never forward
     is_eligible = is_near & (offsets >= best - 1.5 * period)
     eligible = np.where(is_eligible, _key_costs(np.where(is_eligible, key_distances, np.inf)), np.inf)
-    if not np.isfinite(eligible.min()):
-        if costs[0] <= _KEYLESS_CLOCK_RATIO * costs.min() and abs(best - offsets[0]) <= _KEYLESS_LAG_SECONDS:
-            return float(offsets[0]), is_unique
-        eligible = np.where(is_near, costs, np.inf)
+    by_keys = int(np.argmin(eligible))
+    # at the best offset the key frames may lie before the reference begins, and resemble its first frames somewhat
+    is_without_keys = not np.isfinite(eligible[by_keys]) or (
+        not np.isfinite(eligible[int(np.argmin(costs))]) and costs[by_keys] > _KEYLESS_CLOCK_RATIO * costs.min()
+    )
+    if is_without_keys:
+        return _choose_without_keys(offsets, costs, best=best, is_unique=is_unique, same_seconds=same_seconds)
     rivals = offsets[eligible <= _KEY_RATIO * eligible.min()]
-    if eligible[0] <= _CLOCK_RATIO * eligible.min():
+    # in a still part of the content key frames fit many offsets, and the frames that move tell the right one
+    is_possible = costs <= _POSSIBLE_RATIO * costs.min()
+    if is_possible[0] and eligible[0] <= _CLOCK_RATIO * eligible.min():
         return float(offsets[0]), is_unique
-    chosen, same_seconds = float(offsets[int(np.argmin(eligible))]), _SAME_SHARE * max(period, segment_period)
+    chosen = float(offsets[by_keys])
     # among neighbours, key frames and all frames must name the same one
     is_agreed = abs(chosen - best) <= same_seconds and float(np.ptp(rivals)) <= _NEIGHBOUR_FRAMES * period
     if is_agreed or float(np.ptp(rivals)) <= same_seconds:
-        return chosen, is_unique
+        # of two neighbours the one that all frames name clearly: a few key frames alone are not that exact
+        is_clear = is_agreed and costs[by_keys] > _KEYLESS_CLOCK_RATIO * costs.min()
+        return best if is_clear else chosen, is_unique and bool(is_agreed or is_possible[by_keys])
     # the key frames cannot tell
+    if not is_possible[0]:
+        return _choose_without_keys(offsets, costs, best=best, is_unique=is_unique, same_seconds=same_seconds)
     return float(offsets[0]), is_unique and bool(offsets[0] in rivals)
+
+
+def _choose_without_keys(
+    offsets: _Offsets, costs: _Offsets, *, best: float, is_unique: bool, same_seconds: float
+) -> tuple[float, bool]:
+    """As `_choose_offset`, where no key frame has a partner: the clocks, or the best offset when it stands alone."""
+    likely = offsets[costs <= _KEYLESS_CLOCK_RATIO * costs.min()]
+    if offsets[0] in likely and abs(best - offsets[0]) <= _KEYLESS_LAG_SECONDS:
+        return float(offsets[0]), is_unique
+    return best, is_unique and float(np.ptp(likely)) <= same_seconds
 
 
 def _key_costs(distances: _Offsets) -> _Offsets:

@@ -401,6 +401,11 @@ class ReferenceComparer:
                 best = alignment, borders
         if best is None or not same_shape:
             raise _shape_error(ours.active_size(NO_BORDERS), first.active_size(NO_BORDERS))
+        if best[0].is_ambiguous:
+            raise MisalignedError(
+                "several offsets pair the two sides equally well, as the picture changes little between frames or is "
+                f"coded poorly: confidence {best[0].confidence:.2f}"
+            )
         if not best[0].is_reliable:
             raise MisalignedError(
                 f"no offset from {MIN_OFFSET_SECONDS:+g} to {MAX_OFFSET_SECONDS:+g} s pairs the two sides: "

@@ -9,6 +9,7 @@ from tests import factories
 from vqmon.core.experiments.data.arm_totals import ArmTotals, points_per_extra
 from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.experiments.results import ArmSummary
+from vqmon.core.scores import ReferenceScore
 from vqmon.core.types import Outcome
 
 
@@ -62,6 +63,20 @@ def test_the_mean_of_an_arm_is_the_mean_of_its_cluster_means() -> None:
     # 75 points at the declared 4000 kbit/s
     assert (summary.bitrate_kbps, summary.points_per_mbps) == (4000.0, 18.75)
     assert (summary.gpu_seconds_per_second, summary.points_per_gpu_second) == (None, None)
+
+
+def test_the_first_mean_is_that_of_what_the_experiment_compares() -> None:
+    """Here a measure without a reference, also where a scorer scored the same segments."""
+    niqe = ReferenceScore(
+        measure="niqe", value=4.5, frame_values=(4.5,), unit="", higher_is_better=False, is_compared=False
+    )
+    experiment = replace(factories.experiment(), scorers=("reference:niqe",))
+    event = replace(factories.arm_event(stream=0, sequence=0, score=50), references=(niqe,))
+
+    assert list(summary_of("v1", [event], experiment=experiment).mean.items()) == [
+        ("reference:niqe", 4.5),
+        ("lite@1", 50.0),
+    ]
 
 
 def test_failures_are_counted_by_reason() -> None:

@@ -117,6 +117,8 @@ class ArmTotals:
             scorer: sum(cluster.total / cluster.count for cluster in clusters.values()) / len(clusters)
             for scorer, clusters in totals.scores.items()
         }
+        names = [name for name in self.scorer_names().values() if name in means]
+        means = {name: means[name] for name in dict.fromkeys([*names, *means])}
         first_mean = means.get(self.scorer_names()[experiment.scorers[0]])
         kbps, gpu_seconds = totals.bitrate_kbps.value, totals.gpu_seconds_per_second.value
         return ArmSummary(
