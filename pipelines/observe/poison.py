@@ -60,6 +60,7 @@ class PoisonGuard:
     killed: by a fault of native code, for its memory, or by a watchdog. The first death may be the fault of any of
     them, so each is then observed alone. One that is being observed at a second death is not observed any more when
     this process had observed nothing else before, else after a third: a kill from outside hits no segment so often.
+    Those that were in flight with it at the first death are not under suspicion any more.
     The file is written when a segment begins, and not flushed to the disk: it outlives the process, not a power
     failure. Processes that are given the same path use files of their own beside it.
     """
@@ -197,6 +198,8 @@ class _InFlightFile:
             # those with a death are observed alone
             if self._deaths[key] >= (_MAX_DEATHS if stored.has_success else 2):
                 self._poison[key] = None
+                # It explains the first death, at which the others were in flight with it.
+                self._deaths = {other: deaths for other, deaths in self._deaths.items() if deaths > 1}
         if stored.in_flight:
             remedy = "each of them is observed alone"
             log.warning(**log_event("daemon.died", segments=stored.in_flight, remedy=remedy))

@@ -94,6 +94,16 @@ async def test_a_process_that_could_observe_others_is_killed_once_more_before_a_
         assert await fourth.observe(2) == ["poison"]
 
 
+async def test_a_segment_that_is_passed_explains_the_death_of_those_beside_it(paths: list[Path]) -> None:
+    """A kill from outside at the start of the next process is the first that counts for them."""
+    await Process(paths[0]).die(1, 2, 3, observing={1, 2, 3}, next_path=paths[1])
+    await Process(paths[1]).die(1, observing={1}, next_path=paths[2])
+    await Process(paths[2]).die(1, 2, observing={2}, next_path=paths[3])
+    fourth = Process(paths[3])
+    with fourth.guard:
+        assert await fourth.observe(1, 2, 3) == ["poison", "", ""]
+
+
 async def test_those_under_suspicion_are_observed_one_at_a_time(paths: list[Path]) -> None:
     """And those that are not wait for them."""
     await Process(paths[0]).die(1, 2, 3, observing={1, 2, 3}, next_path=paths[1])
