@@ -55,6 +55,10 @@ CONTAINERS = {
     "h264": "h264",
     "hevc": "hevc",
     "vvc": "vvc",
+    "mpegps": "mpeg",
+    "mpegvideo": "mpegvideo",
+    "mjpeg": "mjpeg",
+    "obu": "obu",
 }
 """The containers that can be read, "mp4" with QuickTime and "matroska" with WebM -> their libav demuxer."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.media.stills import HEIGHT, WIDTH, exif, jpeg, jpeg_segment, with_jpeg_exif, with_jpeg_segments
 from vqmon.errors import DecodeError
-from vqmon.media.decode.stills.jpeg import read_jpeg
+from vqmon.media.decode.stills.jpeg import is_motion_jpeg, read_jpeg
 from vqmon.media.images.resampling import Orientation
 
 
@@ -79,3 +79,14 @@ def test_12_bits_are_unsupported() -> None:
 def test_a_file_without_a_frame_is_corrupt() -> None:
     assert refusal(b"\xff\xd8" + jpeg_segment(0xE0, b"JFIF\0") + b"\xff\xd9")[0] == "corrupt"
     assert refusal(b"\xff\xd8" + struct.pack(">BBH", 0xFF, 0xE0, 1) + b"\xff\xd9")[0] == "corrupt"
+
+
+def test_three_pictures_of_one_size_are_motion_jpeg() -> None:
+    """Not a photo with a preview, a gain map or its other eye behind it."""
+    picture = jpeg()
+    header = picture.index(b"\xff\xc0") + 5
+    small = picture[:header] + struct.pack(">H", HEIGHT // 2) + picture[header + 2 :]
+    assert is_motion_jpeg(picture * 3)
+    assert is_motion_jpeg((picture + bytes(5)) * 4)
+    for photo in (picture, picture * 2, picture + small * 2, picture * 2 + small, picture * 2 + picture[:-40], b"x"):
+        assert not is_motion_jpeg(photo)

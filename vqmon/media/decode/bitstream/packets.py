@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import av
     from av.video.stream import VideoStream
 
-_STREAMED = ("mpegts", "flv")
-_RAW = ("h264", "hevc", "vvc")
+_STREAMED = ("mpegts", "mpeg", "flv")
+_RAW = ("h264", "hevc", "vvc", "mpegvideo", "mjpeg", "obu")
 _DEFAULT_RATE = 25.0
 _MAX_REMARKS = 4
 # libav's name of the side data of a packet from which on other parameter sets are in force
@@ -86,7 +86,13 @@ def join_timeline(video: VideoPackets, undiscarded: Callable[[av.Packet[VideoStr
 
 
 def drop_unreliable_times(video: VideoPackets) -> None:
-    """Remove presentation times that libav makes up in decoding order (AVI), unless all pictures are key pictures."""
+    """Remove times that libav makes up.
+
+    Presentation times in decoding order (AVI), unless all pictures are key pictures; all of raw MPEG-2, 25 a second.
+    """
+    if video.demuxer == "mpegvideo":
+        for packet in video.packets:
+            packet.pts = packet.dts = None
     if video.demuxer == "avi" and not all(packet.is_keyframe for packet in video.packets):
         for packet in video.packets:
             packet.pts = None
@@ -180,7 +186,7 @@ def stream_facts(video: VideoPackets) -> dict[str, Any]:
     seconds = duration_seconds(video)
     rate = float(video.frames_per_second or 0)
     return {
-        "container": {"mov": "mp4", "yuv4mpegpipe": "y4m"}.get(video.demuxer, video.demuxer),
+        "container": {"mov": "mp4", "yuv4mpegpipe": "y4m", "mpeg": "mpegps"}.get(video.demuxer, video.demuxer),
         "codec": {"libdav1d": "av1"}.get(video.stream.codec_context.name, video.stream.codec_context.name),
         "fps": round(count / seconds, 6) if seconds > 0 and count > 1 else rate,
         "duration_seconds": round(seconds, 6),

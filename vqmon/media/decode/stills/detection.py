@@ -2,7 +2,7 @@
 
 from vqmon.errors import DecodeError
 from vqmon.media.decode.stills.avif import is_picture_file, read_avif
-from vqmon.media.decode.stills.jpeg import JPEG_SIGNATURE, read_jpeg
+from vqmon.media.decode.stills.jpeg import JPEG_SIGNATURE, is_motion_jpeg, read_jpeg
 from vqmon.media.decode.stills.png import PNG_SIGNATURE, read_png
 from vqmon.media.decode.stills.still import StillPicture
 from vqmon.media.decode.stills.webp import is_webp, read_webp
@@ -26,7 +26,7 @@ def read_still(media: bytes) -> StillPicture | None:
     formats that are not decoded.
     """
     if media.startswith(JPEG_SIGNATURE):
-        return read_jpeg(media)
+        return None if is_motion_jpeg(media) else read_jpeg(media)
     if media.startswith(PNG_SIGNATURE):
         return read_png(media)
     if is_webp(media):

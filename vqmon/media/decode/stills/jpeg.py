@@ -11,6 +11,7 @@ from vqmon.media.images.resampling import Orientation
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 _ICC_PREFIX = b"ICC_PROFILE\0"
+_MOTION_PICTURES = 3
 _START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
 # baseline, extended sequential and progressive, Huffman-coded
 _DECODED_FRAMES = (0xC0, 0xC1, 0xC2)
@@ -58,6 +59,24 @@ def read_jpeg(media: bytes) -> StillPicture:
         orientation=orientation,
         has_icc_profile=has_icc_profile,
     )
+
+
+def is_motion_jpeg(media: bytes) -> bool:
+    """Whether three pictures of one size follow each other: raw motion JPEG.
+
+    Photos are followed by one picture of their size at most (stereo), and by previews and gain maps of others.
+    """
+    sizes = []
+    for _ in range(_MOTION_PICTURES):
+        try:
+            picture = read_jpeg(media)
+        except DecodeError:
+            return False
+        sizes.append((picture.width, picture.height))
+        media = media[len(picture.payload) :].lstrip(b"\0")
+        if not media.startswith(JPEG_SIGNATURE):
+            break
+    return len(sizes) == _MOTION_PICTURES and len(set(sizes)) == 1
 
 
 def _iterate_segments(media: bytes) -> Iterator[tuple[int, int, int]]:

@@ -93,9 +93,11 @@ def test_the_demuxer_follows_from_the_bytes(container: str, demuxer: str) -> Non
         (b"\0\0\0\1\x40\x01", "hevc"),
         (b"\0\0\1\x46\x01", "hevc"),
         (b"\0\0\0\1\x00\x79", "vvc"),
-        # behind too much of a run-in; a programme stream; parameter sets of a layer of its own; without a start code
+        (b"\0\0\1\xba\x44", "mpeg"),
+        (b"\0\0\1\xb3\x14", "mpegvideo"),
+        (b"\x12\0\x0a\x0b", "obu"),
+        # behind too much of a run-in; parameter sets of a layer of its own; without a start code
         (bytes(65_537) + MXF, None),
-        (b"\0\0\1\xba\x44", None),
         (b"\0\0\1\x40\x09", None),
         (b"\x67\x64\0\x28", None),
     ],
@@ -108,6 +110,24 @@ def test_other_containers_begin_with_a_name_of_their_own(media: bytes, demuxer: 
         return
     with pytest.raises(DecodeError) as caught:
         detect_demuxer(media)
+    assert caught.value.reason == "not_media"
+
+
+@pytest.mark.parametrize(
+    ("muxer", "options", "name"),
+    [
+        ("ogg", ("-c:v", "libtheora"), "Ogg"),
+        ("asf", ("-c:v", "wmv2"), "ASF"),
+        ("nut", x264(), "NUT"),
+        ("wtv", ("-c:v", "mpeg2video"), "WTV"),
+        ("dv", ("-s", "720x576", "-r", "25", "-pix_fmt", "yuv420p", "-c:v", "dvvideo"), "raw DV"),
+        ("m4v", ("-c:v", "mpeg4"), "raw MPEG-4 video"),
+    ],
+)
+def test_formats_that_are_not_read_are_refused_by_name(muxer: str, options: tuple[str, ...], name: str) -> None:
+    """And by the setting that names what is read."""
+    with pytest.raises(DecodeError, match=f"{name}.*decode.containers") as caught:
+        detect_demuxer(clip(*options, container=muxer, seconds=0.2))
     assert caught.value.reason == "not_media"
 
 

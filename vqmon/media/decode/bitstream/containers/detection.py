@@ -15,7 +15,37 @@ from vqmon.media.decode.bitstream.containers.transport_stream import (
 
 _ISO_BOXES = frozenset(b"ftyp styp moov moof mdat sidx emsg free skip wide uuid prft ssix pdin meta pnot mfra".split())
 _EBML = b"\x1a\x45\xdf\xa3"
-_STARTS = {_EBML: "matroska", b"FLV\x01": "flv", b"YUV4MPEG2 ": "yuv4mpegpipe", b"DKIF": "ivf"}
+_STARTS = {
+    _EBML: "matroska",
+    b"FLV\x01": "flv",
+    b"YUV4MPEG2 ": "yuv4mpegpipe",
+    b"DKIF": "ivf",
+    # a pack header, and a sequence header; ISO/IEC 13818-1 table 2-38, 13818-2 table 6-1
+    b"\0\0\1\xba": "mpeg",
+    b"\0\0\1\xb3": "mpegvideo",
+    # a temporal delimiter and a sequence header; AV1 bitstream specification 5.3.2
+    b"\x12\0\x0a": "obu",
+    # one picture is a still, and is not asked for here
+    b"\xff\xd8\xff": "mjpeg",
+}
+_FOREIGN_STARTS = {
+    b"OggS": "Ogg",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "ASF (Windows Media)",
+    b".RMF": "RealMedia",
+    b"nut/multimedia container\0": "NUT",
+    b"\xb7\xd8\x00\x20\x37\x49\xda\x11": "WTV",
+    b"\0\0\0\0\1\xbc": "GXF",
+    b"\x1f\x07\0": "raw DV",
+    b"FWS": "Flash (SWF)",
+    b"CWS": "Flash (SWF)",
+    b"%PDF": "PDF",
+    b"PK\3\4": "a ZIP archive",
+    b"\0\0\1\xb0": "raw MPEG-4 video",
+    b"\0\0\1\x0f": "raw VC-1 video",
+    b"BBCD": "raw Dirac video",
+}
+"""What other formats begin with: they are refused by name."""
+
 # SMPTE ST 377-1: a header partition begins with this key, which up to 64 KB of run-in may precede
 _MXF_PARTITION = b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02"
 _MXF_RUN_IN_BYTES = 65_536
@@ -88,6 +118,8 @@ def _demuxer_by_start(media: bytes) -> str | None:
 def _describe_foreign_bytes(media: bytes) -> str:
     if kind := _text_kind(media[:_TEXT_SAMPLE_BYTES]):
         return f"the content is {kind}, not media"
+    if format_name := next((name for start, name in _FOREIGN_STARTS.items() if media.startswith(start)), None):
+        return f"the content is {format_name}, which is not read here; decode.containers names what is"
     return f"the bytes start with {media[:8].hex(' ')}, as no container of video and no still picture that is read here"
 
 
