@@ -120,6 +120,11 @@ SHOWN = {
         "bt709/limited",
         twin=lambda: tagged(sound(), "matrix_coefficients=1"),
     ),
+    "matrix-derived-p3": _tags(
+        "matrix_coefficients=12:colour_primaries=12",
+        "bt709/limited",
+        twin=lambda: tagged(sound(), "matrix_coefficients=1"),
+    ),
     # the pixel aspect of the bitstream
     "aspect": Condition(
         lambda: tagged(sound(), "sample_aspect_ratio=16/11"),

@@ -22,9 +22,18 @@ Transfer = Literal["sdr", "pq", "hlg"]
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _CONSTANT_LUMINANCE = (10, 13)
 # chromaticity-derived matrices by colour primaries; those of 1, 6, 7 and 9 give the constants of these standards,
-# those of 5 (BT.470 B, G) nearly those of BT.709: 0.222 and 0.071
+# those of 5 (BT.470 B, G), 11 (P3-DCI) and 12 (P3-D65) nearly those of BT.709: 0.222 and 0.071, 0.209 and 0.069, 0.229
+# and 0.079
 _DERIVED_MATRICES = (12, 13)
-_MATRICES_OF_PRIMARIES = {1: "bt709", 5: "bt709", 6: "smpte240m", 7: "smpte240m", 9: "bt2020"}
+_MATRICES_OF_PRIMARIES = {
+    1: "bt709",
+    5: "bt709",
+    6: "smpte240m",
+    7: "smpte240m",
+    9: "bt2020",
+    11: "bt709",
+    12: "bt709",
+}
 _NOT_SHOWN = {
     8: "YCgCo",
     11: "Y'D'zD'x (SMPTE ST 2085)",

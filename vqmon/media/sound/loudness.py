@@ -2,10 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 _GATE_LUFS = -70.0
 """Absolute gate of ITU-R BS.1770: `ebur128` gives this value when no block is louder."""
+
+
+_PEAK_GAIN = 1000
+"""The filter tells peaks in steps of 0.001, which are 1.6 dB at -46 dBTP."""
 
 
 class LoudnessMeter:
@@ -17,10 +22,18 @@ class LoudnessMeter:
             "abuffer",
             f"sample_rate={rate_hz}:sample_fmt={sample_format}:channel_layout={layout}:time_base=1/{rate_hz}",
         )
-        meter = self._graph.add("ebur128", "peak=true:metadata=1")
-        self._sink = self._graph.add("abuffersink")
-        self._source.link_to(meter)
-        meter.link_to(self._sink)
+        # the peak is that of the louder copy; the second meter replaces all other values by those of the sound itself
+        chain = [
+            self._source,
+            self._graph.add("volume", f"{_PEAK_GAIN}:precision=double"),
+            self._graph.add("ebur128", "peak=true:metadata=1"),
+            self._graph.add("volume", f"1/{_PEAK_GAIN}:precision=double"),
+            self._graph.add("ebur128", "metadata=1"),
+            self._graph.add("abuffersink"),
+        ]
+        for before, after in pairwise(chain):
+            before.link_to(after)
+        self._sink = chain[-1]
         self._graph.configure()
         self._integrated = _GATE_LUFS
         self._momentary = _GATE_LUFS
@@ -45,7 +58,7 @@ class LoudnessMeter:
         for metadata in self._measured():
             self._integrated = float(metadata.get("lavfi.r128.I", self._integrated))
             self._momentary = max(self._momentary, float(metadata.get("lavfi.r128.M", self._momentary)))
-            self._true_peak = max(self._true_peak, float(metadata.get("lavfi.r128.true_peak", 0.0)))
+            self._true_peak = max(self._true_peak, float(metadata.get("lavfi.r128.true_peak", 0.0)) / _PEAK_GAIN)
 
     def _measured(self) -> Iterator[Any]:
         """The metadata of the frames that leave the filter."""
