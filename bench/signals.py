@@ -101,13 +101,20 @@ def print_natural(decoded: Mapping[str, DecodedSegment]) -> None:
 
 
 def longest_run_seconds(decoded: DecodedSegment, condition: Signal) -> float:
-    """The longest time for which a rule's signal stays at its threshold; each sample stands until the next one."""
+    """The longest time for which a rule counts its signal as bad; each sample stands until the next one.
+
+    Samples between `recover_below` and `above` neither count nor cancel.
+    """
+    recover_below = condition.above if condition.recover_below is None else condition.recover_below
     times = [*decoded.times_seconds, decoded.media.duration_seconds]
     longest = run = 0.0
     for index, (start, end) in enumerate(pairwise(times)):
         is_excused = any(decoded.signals[name][index] >= limit for name, limit in condition.unless.items())
-        is_bad = decoded.signals[condition.signal][index] >= condition.above and not is_excused
-        run = run + max(end - start, 0.0) if is_bad else 0.0
+        value = decoded.signals[condition.signal][index]
+        if is_excused or value < recover_below:
+            run = 0.0
+        elif value >= condition.above:
+            run += max(end - start, 0.0)
         longest = max(longest, run)
     return longest
 

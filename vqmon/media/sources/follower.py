@@ -95,6 +95,8 @@ class PlaylistFollower:
         is_first = self._expected_sequence is None
         if is_first:
             self._begin(playlist, now)
+            if not playlist.is_ended:
+                self._ad_breaks.begin(playlist.entries)
         new_entries = self._new_entries(playlist, now)
         if is_first:
             self._pass_over(playlist.entries[: len(playlist.entries) - len(new_entries)], now)

@@ -55,6 +55,14 @@ def test_a_break_goes_on_when_its_cue_has_left_the_playlist() -> None:
     assert breaks_of(first, second) == "AAAA-"
 
 
+def test_a_live_playlist_that_lists_only_the_end_begins_within_the_break() -> None:
+    """As after a restart, when the cue has left it; a recording that lists a stray end does not."""
+    listing = playlist("", "", "#EXT-X-CUE-IN", "", first=7)
+    assert breaks_of(listing) == "AA--"
+    assert breaks_of(listing + "\n#EXT-X-ENDLIST") == "----"
+    assert breaks_of(playlist("", "#EXT-X-CUE-OUT:6", "#EXT-X-CUE-IN")) == "-A-"
+
+
 @pytest.mark.parametrize("date", ["", "2026-11-20T12:00:00Z"])
 @pytest.mark.parametrize("taken", range(1, 6))
 def test_a_break_goes_on_after_a_restart(taken: int, date: str) -> None:

@@ -94,6 +94,11 @@ class AdBreakClock:
         self._is_open = False
         self._ends_at: datetime | None = None
 
+    def begin(self, entries: Sequence[PlaylistEntry]) -> None:
+        """Note where a live playlist begins: within a break, when the first cue that it lists is an end."""
+        first_cue = next((entry.ad_cue for entry in entries if entry.ad_cue is not None), None)
+        self._is_open = first_cue is not None and not first_cue.begins
+
     def is_ad_break(self, entry: PlaylistEntry, starts_at: datetime) -> bool:
         """Whether the entry, which begins at `starts_at`, is in an ad break; call it for every entry in order."""
         cue = entry.ad_cue
