@@ -53,7 +53,9 @@ def estimate_pilot_variance(comparison: Comparison) -> PilotVariance:
         )
     clusters = [cluster for cluster in effect.by_cluster if cluster.sd is not None]
     degrees_of_freedom = sum(cluster.segments - 1 for cluster in clusters)
-    if effect.final is None or degrees_of_freedom < _MIN_PILOT_CLUSTERS:
+    if effect.final is None:
+        raise SettingsError(f"{name}: the differences so far do not vary; give --sd and --icc")
+    if degrees_of_freedom < _MIN_PILOT_CLUSTERS:
         raise SettingsError(f"{name}: the clusters have one segment each; give --sd and --icc")
     squares_within = sum((cluster.segments - 1) * (cluster.sd or 0.0) ** 2 for cluster in clusters)
     variance_within = squares_within / degrees_of_freedom

@@ -34,6 +34,14 @@ def test_plan() -> None:
         PowerAssumptions(difference=0, sd=1)
 
 
+@pytest.mark.parametrize(("sd", "icc"), [(0.05, 0.0), (0.012, 1.0)])
+def test_differences_that_do_not_vary_cannot_be_planned(sd: float, icc: float) -> None:
+    """An analysis says of them that they are no measurement, so no number of clusters has the wished power."""
+    with pytest.raises(ValueError, match="a plan needs differences that vary"):
+        PowerAssumptions(difference=1.25, sd=sd, icc=icc)
+    assert plan_sample_size(PowerAssumptions(difference=1.25, sd=0.1, icc=icc)).clusters_anytime >= 20
+
+
 @pytest.mark.parametrize("name", ["difference", "sd", "icc", "power", "segments_cv", "autocorrelation", "alpha"])
 def test_what_is_no_number_is_refused_by_its_name(name: str) -> None:
     """NaN and infinity, which compare with nothing or everything."""

@@ -9,7 +9,7 @@ import numpy as np
 from vqmon.core.experiments.definition import MIN_SEQUENTIAL_CLUSTERS
 from vqmon.core.experiments.stats.bounded_loss import STAKE_WEIGHTS, STAKES
 from vqmon.core.experiments.stats.distributions import normal_cdf, normal_quantile, t_quantile
-from vqmon.core.experiments.stats.sequential import confidence_sequence_half_width, mixture_rho
+from vqmon.core.experiments.stats.sequential import CONSTANT_SHARE, confidence_sequence_half_width, mixture_rho
 
 MAX_CLUSTERS = 1_000_000
 """The search ends here: a plan with this many clusters means "at least so many"."""
@@ -20,7 +20,6 @@ _TYPICAL_STANDARD_ERRORS = 3.0
 _MIN_GUARDRAIL_CLUSTERS = 29
 """A guardrail that does not change at all is shown to hold with this many clusters, at alpha 5 % (`bounded_loss`)."""
 
-_SMALL_SD = 1e-6
 _MIDPOINTS = tuple((k + 0.5) / 200 for k in range(200))
 """Probabilities whose quantiles stand for a distribution."""
 
@@ -55,7 +54,7 @@ class PowerAssumptions:
     def __post_init__(self) -> None:
         for name, is_allowed, words in (
             ("difference", self.difference > 0, "more than 0"),
-            ("sd", self.sd >= 0, "0 or more"),
+            ("sd", self.sd > 0, "more than 0"),
             ("icc", 0 <= self.icc <= 1, "0 to 1"),
             ("segments_per_cluster", self.segments_per_cluster >= 1, "1 or more"),
             ("segments_cv", self.segments_cv >= 0, "0 or more"),
@@ -71,6 +70,11 @@ class PowerAssumptions:
             value = getattr(self, name)
             if not (is_allowed and math.isfinite(value)):
                 raise ValueError(f"a plan needs {name} as a number that is {words}, got {value}")
+        if self.cluster_sd <= CONSTANT_SHARE * self.difference:
+            raise ValueError(
+                f"a plan needs differences that vary: clusters with s.d. {self.cluster_sd:.2g} around a difference of "
+                f"{self.difference:g} are taken for no measurement, and have no verdict"
+            )
 
     @property
     def cluster_sd(self) -> float:
@@ -122,7 +126,7 @@ def plan_sample_size(assumptions: PowerAssumptions) -> SampleSizePlan:
     return SampleSizePlan(
         cluster_sd=assumptions.cluster_sd,
         pilot_inflation=inflation,
-        design_effect=assumptions.cluster_sd**2 / variance_of_independent if assumptions.sd > 0 else 1.0,
+        design_effect=assumptions.cluster_sd**2 / variance_of_independent,
         clusters_final=_in_blocks(final, assumptions.blocks_per_cluster),
         clusters_anytime=_in_blocks(anytime, assumptions.blocks_per_cluster),
         power=power,
@@ -154,8 +158,6 @@ def fixed_horizon_power(difference: float, sd: float, n: int, *, alpha: float) -
 
     The noncentral t by its normal approximation (Johnson and Welch 1940), to about 0.5 %.
     """
-    if sd == 0:
-        return 1.0
     t = t_quantile(1 - alpha / 2, n - 1)
     noncentrality = difference * math.sqrt(n) / sd
     return normal_cdf((noncentrality - t * (1 - 1 / (4 * (n - 1)))) / math.sqrt(1 + t * t / (2 * (n - 1))))
@@ -168,8 +170,6 @@ def sequential_power(difference: float, sd: float, n: int, *, alpha: float, larg
     the bounded-loss bet must reach 1 / alpha. For both the probability that a Brownian motion with drift crosses a
     line in time (Siegmund, "Sequential Analysis", 1985, 3.13).
     """
-    if sd == 0:
-        sd = _SMALL_SD * difference
     rho = mixture_rho(alpha=alpha, planned_clusters=n)
     boundary, before = (k * confidence_sequence_half_width(sd, k, rho=rho, alpha=alpha) for k in (n, 0.99 * n))
     slope = (boundary - before) / (0.01 * n)

@@ -21,7 +21,7 @@ MIN_ARM_SESSIONS = 50
 MIN_DEPENDENT_CLUSTERS = 40
 """Blocks of a stream that are needed before their correlation can be measured (`bench.experiments.shapes`)."""
 
-_CONSTANT_SHARE = 0.01
+CONSTANT_SHARE = 0.01
 """Differences whose s.d. is less than this share of their mean vary by rounding only."""
 
 _ROUNDING_SHARE = 1e-5
@@ -68,7 +68,7 @@ class MeanDifference:
     @property
     def is_constant(self) -> bool:
         """Whether all clusters have the same difference, but for rounding: there is no variance to measure."""
-        return self.sd <= max(_CONSTANT_SHARE * abs(self.mean), self._rounding)
+        return self.sd <= max(CONSTANT_SHARE * abs(self.mean), self._rounding)
 
     @property
     def is_none(self) -> bool:
