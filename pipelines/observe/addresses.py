@@ -14,6 +14,8 @@ Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 
 _AVOIDED_FOR = timedelta(seconds=60)
 _MAX_AVOIDED = 1000
+_MAX_TRIED = 3
+"""Addresses of one segment, each within the limits of a fetch; the next segment begins with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class AddressFailover:
         if not segment.mirrors:
             return FetchedMedia(await fetch(segment))
         errors: list[FetchError] = []
-        for located in sorted(segment.addresses(), key=lambda located: self._is_avoided(located, now())):
+        addresses = sorted(segment.addresses(), key=lambda located: self._is_avoided(located, now()))
+        for located in addresses[:_MAX_TRIED]:
             try:
                 media = await fetch(located)
             except FetchError as error:

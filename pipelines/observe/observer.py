@@ -1,5 +1,6 @@
 """The journey of one segment: fetch, decode, score, pool and calibrate, until it is an outcome."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ from vqmon.core.types import (
     failure_from_error,
 )
 from vqmon.errors import DecodeError, FetchError, ScoreError, SegmentError
+from vqmon.media.decode.pool import tries_of_one_segment
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.otlp import NO_SPAN, span
 
@@ -57,6 +59,7 @@ StoreMedia = Callable[[QualityEvent, bytes], Coroutine[None, None, None]]
 """Stores the media of an event for later, if they are wanted."""
 
 _MAX_SOUND_BYTES = 64_000_000
+_MAX_SOUND_SECONDS = 60.0
 
 
 async def _nothing(segment: Segment) -> None:
@@ -167,12 +170,14 @@ class Observer:
                 return _FetchedSound()
             media = b""
             with measured_stage("fetch_sound", self.record_stage):
-                for part in sound.parts:
-                    media += await self.fetch(part)
-                    if len(media) > _MAX_SOUND_BYTES:
-                        return _FetchedSound(is_unavailable=True)
-        except SegmentError as error:
-            _log.warning(**log_event("sound.unavailable", segment=segment.key, why=str(error)))
+                async with asyncio.timeout(_MAX_SOUND_SECONDS):
+                    for part in sound.parts:
+                        media += await self.fetch(part)
+                        if len(media) > _MAX_SOUND_BYTES:
+                            return _FetchedSound(is_unavailable=True)
+        except (SegmentError, TimeoutError) as error:
+            why = str(error) or f"its parts took more than {_MAX_SOUND_SECONDS:g} s"
+            _log.warning(**log_event("sound.unavailable", segment=segment.key, why=why))
             return _FetchedSound(is_unavailable=True)
         return _FetchedSound(sound, media)
 
@@ -201,17 +206,18 @@ class Observer:
 
     async def _score(self, segment: Segment, media: bytes, others: OtherMedia) -> SegmentScores:
         """Decode and score; a segment that breaks its decoder process is tried once more, then it is `poison`."""
-        try:
-            return await self.cascade.score(segment, media, **others)
-        except DecodeError as error:
-            if error.reason != "crashed":
-                raise
-        try:
-            return await self.cascade.score(segment, media, **others)
-        except DecodeError as error:
-            if error.reason != "crashed":
-                raise
-            raise DecodeError("poison", f"twice: {error.detail}") from error
+        with tries_of_one_segment():
+            try:
+                return await self.cascade.score(segment, media, **others)
+            except DecodeError as error:
+                if error.reason != "crashed":
+                    raise
+            try:
+                return await self.cascade.score(segment, media, **others)
+            except DecodeError as error:
+                if error.reason != "crashed":
+                    raise
+                raise DecodeError("poison", f"twice: {error.detail}") from error
 
     async def _heat_maps(self, segment: Segment, scored: SegmentScores) -> Sequence[HeatMap]:
         decoded = scored.decoded

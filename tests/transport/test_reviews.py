@@ -1,5 +1,6 @@
 """Votes and pictures beside the history."""
 
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +28,21 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
     reviews = Reviews(tmp_path / "r.db")
     assert (reviews.votes("x"), reviews.pictures("e"), reviews.delete_pictures("x", except_event_ids=[])) == ([], [], 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_first_write_that_fails_spoils_nothing(tmp_path: Path) -> None:
+    """On a full disk: the message says where to look, what is left reads as empty, and is written later."""
+    reviews = Reviews(tmp_path / "r.db")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(StoreError, match=r"r\.db: disk I/O error; see whether its disk is full or fails"):
+            reviews.store_vote("x", vote())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (reviews.votes("x"), reviews.clip("e"), reviews.clip_bytes()) == ([], None, 0)
+    reviews.store_vote("x", vote())
+    assert len(reviews.votes("x")) == 1
 
 
 def test_one_vote_per_voter_and_pair(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.timeline import Thumbnails
 from vqmon.errors import StoreError
+from vqmon.transport.history.backends.sqlite import sqlite_problem
 from vqmon.transport.history.rows import from_microseconds, storable_text, to_microseconds
 
 _APPLICATION_ID = 0x76716D72
@@ -147,7 +148,8 @@ class Reviews:
     # ---- file
 
     def _query(self, sql: str, *values: object) -> list[Any]:
-        if not self.path.is_file():
+        # a first write that failed, such as on a full disk, leaves an empty file
+        if not self.path.is_file() or not self.path.stat().st_size:
             return []
         with self._translated_errors(), closing(self._open("ro")) as connection:
             return connection.execute(sql, values).fetchall()
@@ -176,4 +178,4 @@ class Reviews:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
+            raise StoreError(f"{self.path}: {sqlite_problem(error)}") from error

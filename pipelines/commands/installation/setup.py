@@ -99,7 +99,8 @@ def write_shipped_files(folder: Path, *, runbooks: str = "") -> list[Path]:
     `runbooks` is the address of the page of runbooks that the Prometheus rules lead to; "" leaves the example.
     Raises SettingsError for a folder that holds anything, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    is_new = not folder.exists()
+    if not is_new and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError(f"{folder}: is not empty; name a new folder")
     try:
         for name in _KEPT:
@@ -108,13 +109,15 @@ def write_shipped_files(folder: Path, *, runbooks: str = "") -> list[Path]:
             rules = folder / "config" / "prometheus" / "vqmon.rules.yml"
             text = rules.read_text(encoding="utf-8")
             rules.write_text(text.replace(_EXAMPLE_RUNBOOKS, runbooks.partition("#")[0]), encoding="utf-8")
-    except shutil.Error as error:
+    except OSError as error:
+        _remove_shipped_files(folder, is_new=is_new)
+        if not isinstance(error, shutil.Error):
+            raise SettingsError(f"{folder}: cannot be written: {error.strerror or error}; {_OTHER_FOLDER}") from error
         # one (source, target, message) for each file that failed
         problems = error.args[0]
         first = f"{problems[0][1]}: {problems[0][2].partition(': ')[0]}"
-        raise SettingsError(f"{folder}: {len(problems)} files cannot be written, such as {first}") from error
-    except OSError as error:
-        raise SettingsError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        problem = f"{len(problems)} files cannot be written, such as {first}; {_OTHER_FOLDER}"
+        raise SettingsError(f"{folder}: {problem}") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
@@ -123,3 +126,13 @@ def _shipped(name: str) -> Path:
     package = Path(vqmon.__file__).parent
     inside = package / "files" / name
     return inside if inside.is_dir() else package.parent / name
+
+
+_OTHER_FOLDER = "nothing was kept; make room there, or name another folder"
+
+
+def _remove_shipped_files(folder: Path, *, is_new: bool) -> None:
+    for name in _KEPT:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if is_new and folder.is_dir():
+        folder.rmdir()

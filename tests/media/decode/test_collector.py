@@ -9,7 +9,7 @@ import pytest
 
 from vqmon.core.types import ClipSampling, Pixels, View
 from vqmon.errors import DecodeError
-from vqmon.media.decode.collector import FrameCollector
+from vqmon.media.decode.decoders.collector import FrameCollector
 from vqmon.media.decode.decoders.frame_selection import DecodeStats, SelectedFrame
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest
 from vqmon.media.images.resampling import FrameResampler

@@ -23,6 +23,11 @@ REFUSAL = """b'{"ok":false,"reason":"corrupt","detail":"forged"}'"""
 INVALID = {
     "nested lists": "send(b'[' * 3_800_000)",
     "nested objects": """send(b'{"ok":' * 600_000)""",
+    # UTF-16, where the quote of "\u2230" would end the text if it was read by bytes
+    "nested lists in another encoding": (
+        r"""send(b'[\0"\0\x30\x22"\0,\0' + b'[\0' * 100_000 + b'"\0x\0"\0' + b']\0' * 100_001)"""
+    ),
+    "a byte order mark": """send(b'\\xef\\xbb\\xbf{"ok":false,"reason":"corrupt"}')""",
     "a large number": """send(b'{"ok":true,"times":[' + b'9' * 4000 + b']}')""",
     "a number of too many digits": """send(b'{"ok":true,"times":[' + b'9' * 100_000 + b']}')""",
     "not a number": """send(b'{"ok":true,"times":[NaN,Infinity]}')""",

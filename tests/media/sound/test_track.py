@@ -142,10 +142,10 @@ def id3_timestamp(seconds: float) -> bytes:
 class SoundBreaksDecoding(DecoderPool):
     """Its workers take too long as soon as there is separate sound."""
 
-    async def _decode(self, media: bytes, request: Any, *, sound_media: bytes, reference_media: bytes = b"") -> Any:
-        if sound_media:
+    async def _decode(self, work: Any, tries: Any) -> Any:
+        if work.sound_media:
             raise DecodeError("timeout", "decoding took more than 10 s")
-        return await super()._decode(media, request, sound_media=sound_media, reference_media=reference_media)
+        return await super()._decode(work, tries)
 
 
 async def test_a_fault_of_separate_sound_loses_no_pictures() -> None:

@@ -55,3 +55,13 @@ async def test_when_all_addresses_fail_the_first_reason_counts() -> None:
     assert caught.value.reason == "unreachable"
     one = replace(SEGMENT, mirrors=())
     assert (await AddressFailover().fetch(one, Servers().fetch, lambda: one.starts_at)).served_url == ""
+
+
+async def test_a_segment_of_many_addresses_tries_three_and_the_next_one_others() -> None:
+    """So that servers that hang cost each segment a bounded time."""
+    many = replace(SEGMENT, mirrors=tuple(Mirror(url=f"https://{host}.example.com/v/1.ts") for host in "bcdef"))
+    servers, failover = Servers(*"abcde"), AddressFailover()
+    with pytest.raises(FetchError, match="a is away; b is away; c is away"):
+        await failover.fetch(many, servers.fetch, lambda: SEGMENT.starts_at)
+    assert (await failover.fetch(many, servers.fetch, lambda: SEGMENT.starts_at)).media == b"f"
+    assert servers.asked == list("abcdef")

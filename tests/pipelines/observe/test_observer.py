@@ -1,10 +1,12 @@
 """One segment becomes one outcome, whatever happens on the way."""
 
+import asyncio
 from dataclasses import replace
 from typing import NoReturn
 
 import pytest
 
+from pipelines.observe import observer as observer_module
 from pipelines.observe.observer import Observer
 from pipelines.observe.playlists.sound import SeparateSound
 from pipelines.observe.scoring_tiers import ScoringCascade
@@ -186,8 +188,9 @@ async def test_a_reference_that_cannot_be_fetched_is_said_and_loses_no_score() -
     assert with_values.unscored_reference == ""
 
 
-async def test_sound_that_cannot_be_had_is_said_and_costs_no_score() -> None:
-    """Whether its playlist or its media are away, or too large, of which no more is fetched than needed to know it."""
+async def test_sound_that_cannot_be_had_is_said_and_costs_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its playlist or its media are away, too slow, or too large, of which as little is fetched as tells it."""
+    monkeypatch.setattr(observer_module, "_MAX_SOUND_SECONDS", 0.05)
     without_sound = {"unmeasured_audio": "no_audio"}
 
     async def decode(media: bytes, views: tuple[View, ...], **others: bytes) -> DecodedSegment:
@@ -197,7 +200,7 @@ async def test_sound_that_cannot_be_had_is_said_and_costs_no_score() -> None:
     async def find(segment: Segment) -> SeparateSound:
         if segment.sequence == 1:
             raise SegmentError("playlist", "404")
-        name, count = ("away", 1) if segment.sequence == 2 else ("large", 16)
+        name, count = {2: ("away", 1), 3: ("large", 16), 4: ("slow", 2)}[segment.sequence]
         part = replace(segment, url=f"https://media.example/{name}.ts")
         return SeparateSound(parts=(part,) * count, starts_seconds=0.0, ends_seconds=0.0)
 
@@ -207,11 +210,13 @@ async def test_sound_that_cannot_be_had_is_said_and_costs_no_score() -> None:
     async def fetch(segment: Segment) -> bytes:
         if segment.url.endswith("away.ts"):
             raise FetchError("not_found", "away.ts")
+        if segment.url.endswith("slow.ts"):
+            await asyncio.Event().wait()
         fetched.append(segment.url)
         return bytes(40_000_000) if segment.url.endswith("large.ts") else b"\x80"
 
     seen = replace(plain, fetch=fetch, find_sound=find, cascade=replace(plain.cascade, decode=decode))
-    for sequence in (1, 2, 3):
+    for sequence in (1, 2, 3, 4):
         event = (await seen.observe(make_segment(sequence))).outcome
         assert isinstance(event, QualityEvent)
         assert (bool(event.scores), event.unmeasured_audio) == (True, "unavailable")

@@ -3,7 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,23 +14,13 @@ from vqmon.errors import DecodeError, SettingsError
 from vqmon.media.decode.process import DecoderProcess, UnaskedAnswerError
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrMode, parse_answer, parse_stored_pictures
 from vqmon.media.decode.sandbox.jail import Isolation, IsolationReport
+from vqmon.media.decode.tries import ReferenceMedia, SegmentTries, Work, current_tries, tries_of_one_segment
 from vqmon.media.reference.answer import add_values, pack_unscored
-from vqmon.media.reference.comparison import ReferenceRequest
 from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
 
-__all__ = ["DecodeLimits", "DecoderPool", "ReferenceMedia"]
+__all__ = ["DecodeLimits", "DecoderPool", "ReferenceMedia", "tries_of_one_segment"]
 
 _INVALID_ANSWER = "the decoder process sent an invalid answer"
-_COSTLY_REASONS = ("timeout", "crashed", "too_many_pixels", "too_long")
-"""Reasons for which decoding two sides may fail and decoding one succeed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceMedia:
-    """The reference of a segment, its initialization section and media joined, and how to compare with it."""
-
-    media: bytes
-    request: ReferenceRequest
 
 
 class DecoderPool:
@@ -162,9 +152,10 @@ class DecoderPool:
             seed=zlib.crc32(media) if any(view.kind == "fragments" for view in views) else 0,
             limits=self.limits,
         )
+        work = Work(media=media, request=request, sound_media=sound_media)
         await self._acquire_worker_slot()
         try:
-            return await self._decode_measured(media, request, reference, sound_media=sound_media)
+            return await self._decode_with_reference(work, reference)
         finally:
             self._free_workers.release()
 
@@ -176,52 +167,25 @@ class DecoderPool:
         if len(media) > self.limits.max_media_bytes:
             raise DecodeError("too_long", f"{len(media)} bytes; at most {self.limits.max_media_bytes} are decoded")
 
-    async def _decode_measured(
-        self, media: bytes, request: DecodeRequest, reference: ReferenceMedia | None, *, sound_media: bytes
-    ) -> DecodedSegment:
-        """Decode all that is asked for; when that fails, decode without measures, so that they lose no score."""
-        try:
-            return await self._decode_all(media, request, reference, sound_media=sound_media)
-        except DecodeError as error:
-            if not request.measures or error.reason not in _COSTLY_REASONS:
-                raise
-            note = f"no {', '.join(request.measures)}: {error}"
-        without = replace(request, measures=())
-        decoded = await self._decode_all(media, without, reference, sound_media=sound_media)
-        return replace(decoded, media=replace(decoded.media, notes=(*decoded.media.notes, note)))
-
-    async def _decode_all(
-        self, media: bytes, request: DecodeRequest, reference: ReferenceMedia | None, *, sound_media: bytes
-    ) -> DecodedSegment:
-        """Decode, compare and measure; when that fails, decode without separate sound: its fault loses no score."""
-        try:
-            if reference is None:
-                return await self._decode(media, request, sound_media=sound_media)
-            return await self._decode_with_reference(media, request, reference, sound_media=sound_media)
-        except DecodeError as error:
-            if not sound_media or error.reason not in _COSTLY_REASONS:
-                raise
-        without_sound = replace(request, with_audio=False, sound_bytes=0)
-        decoded = await self._decode_all(media, without_sound, reference, sound_media=b"")
-        return replace(decoded, unmeasured_audio="unavailable")
-
-    async def _decode_with_reference(
-        self, media: bytes, request: DecodeRequest, reference: ReferenceMedia, *, sound_media: bytes
-    ) -> DecodedSegment:
-        """Decode and compare; when that fails, decode without the reference, so that its fault loses no score."""
-        if not reference.media or len(reference.media) > self.limits.max_media_bytes:
+    async def _decode_with_reference(self, work: Work, reference: ReferenceMedia | None) -> DecodedSegment:
+        if reference is None:
+            return await self._decode_most(work)
+        if not 0 < len(reference.media) <= self.limits.max_media_bytes:
             unscored = ReferenceComparison(unscored="decode", detail="the reference is empty or has too many bytes")
-            return replace(await self._decode(media, request, sound_media=sound_media), reference=unscored)
-        comparison = replace(reference.request, with_heat_map=request.with_heat_maps)
-        with_reference = replace(request, reference=comparison, reference_bytes=len(reference.media))
-        try:
-            return await self._decode(media, with_reference, reference_media=reference.media, sound_media=sound_media)
-        except DecodeError as error:
-            if error.reason not in _COSTLY_REASONS:
-                raise
-            reason = "timeout" if error.reason == "timeout" else "decode"
-            unscored = ReferenceComparison(unscored=reason, detail=error.detail)
-        return replace(await self._decode(media, request, sound_media=sound_media), reference=unscored)
+            return replace(await self._decode_most(work), reference=unscored)
+        return await self._decode_most(work.with_reference(reference))
+
+    async def _decode_most(self, work: Work) -> DecodedSegment:
+        """Decode all that is asked for; when that is too much, less of it, so that no part loses the score."""
+        tries = current_tries()
+        for left_out in tries.choices(work):
+            try:
+                decoded = await self._decode(work.without(left_out), tries)
+            except DecodeError as error:
+                tries.fail(error, is_last=left_out == work.parts)
+            else:
+                return work.describe_left_out(left_out, tries.error, decoded)
+        raise AssertionError("the last try is made or raises")
 
     async def _acquire_worker_slot(self) -> None:
         try:
@@ -230,47 +194,35 @@ class DecoderPool:
         except TimeoutError:
             raise DecodeError("timeout", f"no decoder was free within {self.limits.wait_seconds:g} s") from None
 
-    async def _decode(
-        self, media: bytes, request: DecodeRequest, *, sound_media: bytes, reference_media: bytes = b""
-    ) -> DecodedSegment:
+    async def _decode(self, work: Work, tries: SegmentTries) -> DecodedSegment:
         for _ in range(2):
+            limit_seconds = tries.limit_seconds(work)
             worker = await self._idle_or_new_worker()
             is_new = worker.segment_count == 0
             try:
-                content, raw = await self._ask(
-                    worker, media, request, sound_media=sound_media, reference_media=reference_media
-                )
+                with tries.measured():
+                    content, raw = await self._ask(worker, work, limit_seconds=limit_seconds)
             except UnaskedAnswerError:
                 # a late word about an earlier segment costs this one no verdict; a hostile one is not asked for ever
                 if is_new:
                     break
             else:
-                return await self._accept(worker, content, raw, request)
+                return await self._accept(worker, content, raw, work.request)
         raise DecodeError("crashed", _INVALID_ANSWER)
 
-    async def _ask(
-        self,
-        worker: DecoderProcess,
-        media: bytes,
-        request: DecodeRequest,
-        *,
-        sound_media: bytes,
-        reference_media: bytes,
-    ) -> tuple[object, bytearray]:
+    async def _ask(self, worker: DecoderProcess, work: Work, *, limit_seconds: float) -> tuple[object, bytearray]:
         """The answer of a worker, unchecked; one that gives none is replaced.
 
         Raises DecodeError, and UnaskedAnswerError where it answers another request.
         """
-        # each side has the whole deadline, and so have the measures of the segment alone
-        deadline_seconds = self.limits.deadline_seconds * (1 + bool(reference_media) + bool(request.measures))
         try:
-            async with asyncio.timeout(deadline_seconds):
+            async with asyncio.timeout(limit_seconds):
                 return await worker.request_decode(
-                    media, request, reference_media=reference_media, sound_media=sound_media
+                    work.media, work.request, reference_media=work.reference_media, sound_media=work.sound_media
                 )
         except TimeoutError:
             self._replace(worker, "timeout")
-            limit = f"{deadline_seconds:g} s, decode.deadline_seconds (--deadline)"
+            limit = f"{limit_seconds:.3g} s, decode.deadline_seconds (--deadline)"
             raise DecodeError("timeout", f"decoding took more than {limit}") from None
         except (EOFError, OSError):
             self._replace(worker, "crashed")

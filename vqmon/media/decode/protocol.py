@@ -289,7 +289,8 @@ def parse_json(text: bytes | bytearray) -> object:
     steps = np.where((brackets == ord("[")) | (brackets == ord("{")), np.int32(1), np.int32(-1))
     if np.cumsum(steps).max(initial=0) > _MAX_JSON_DEPTH:
         raise ValueError(f"JSON nested more than {_MAX_JSON_DEPTH} deep")
-    return json.loads(text)
+    # UTF-8 alone: what is counted above would be other characters in UTF-16, which json.loads would recognize
+    return json.loads(text.decode())
 
 
 def parse_answer(

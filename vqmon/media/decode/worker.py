@@ -40,7 +40,7 @@ from vqmon.media.decode.bitstream.packets import (
     packet_damage,
     stream_facts,
 )
-from vqmon.media.decode.collector import FrameCollector
+from vqmon.media.decode.decoders.collector import FrameCollector
 from vqmon.media.decode.decoders.frame_selection import (
     DecodedFrameTap,
     DecodeStats,

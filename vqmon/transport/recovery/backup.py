@@ -10,6 +10,7 @@ from pathlib import Path
 from vqmon.errors import StoreError
 from vqmon.transport.history.backends import schema
 from vqmon.transport.history.backends.sqlite import hold_writer_lock, open_read_only, sidecar_file, sqlite_problem
+from vqmon.whole_files import write_problem
 
 _STEP_PAGES = 2048
 """Pages copied by one step, 16 MiB: after each step the progress is reported and the copy can be interrupted."""
@@ -50,7 +51,7 @@ def back_up(
             except sqlite3.Error as error:
                 raise StoreError(f"{target}: the copy of {source} failed: {sqlite_problem(error)}") from error
             except OSError as error:
-                raise StoreError(f"{target}: the copy of {source} failed: {error.strerror}") from error
+                raise StoreError(f"{target}: the copy of {source} {write_problem(error)}") from error
             finally:
                 for suffix in ("", "-journal", "-wal", "-shm"):
                     partial.with_name(partial.name + suffix).unlink(missing_ok=True)

@@ -108,11 +108,15 @@ def test_settings_that_are_cut_short_are_not_left_behind(tmp_path: Path) -> None
 
 
 def test_files_that_cannot_be_copied_are_counted_and_one_is_named(tmp_path: Path) -> None:
-    """A full disk fails for many files: one line says how many, which, and why."""
+    """A full disk fails for many files: one line says how many, which, and why; nothing is left of them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(SettingsError, match=r"out: \d+ files cannot be written, such as /.*File too large$"):
+        with pytest.raises(SettingsError, match=r"out: \d+ files cannot be written, such as /.*File too large; noth"):
             write_shipped_files(tmp_path / "out")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(SettingsError, match="name another folder"):
+            write_shipped_files(tmp_path / "empty")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]

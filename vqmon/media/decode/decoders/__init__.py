@@ -1,1 +1,1 @@
-"""The decoders of one stream, on the CPU and on a GPU, and the choice of the frames that they shall give."""
+"""The decoders of one stream, on the CPU and on a GPU, the choice of frames, and what is collected of those."""

@@ -81,6 +81,9 @@ def check_readable(path: Path) -> None:
             raise StoreError(f"{path}: {_user()} needs permission to read {sidecar}, or to write in {folder}")
 
 
+_UNREADABLE_START = "its first page or list of tables is damaged, or it is no SQLite file; restore a backup"
+
+
 def open_read_only(path: Path) -> sqlite3.Connection:
     """Open the file of a history of any version, also a damaged one; raises StoreError when it is none."""
     check_readable(path)
@@ -96,9 +99,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise StoreError(
-            f"{path}: {error}; its first page or list of tables is damaged, or it is no SQLite file; restore a backup"
-        ) from error
+        raise StoreError(f"{path}: {sqlite_problem(error, otherwise=_UNREADABLE_START)}") from error
     if application != schema.APPLICATION_ID:
         connection.close()
         raise StoreError(f"{path}: is an SQLite file, but not a history of vqmon; name another file")
@@ -396,12 +397,13 @@ class _SqliteTransaction:
         return True
 
 
-def sqlite_problem(error: sqlite3.Error) -> str:
-    """What SQLite says of an error, and what to do where that is about the disk."""
+def sqlite_problem(error: sqlite3.Error, *, otherwise: str = "") -> str:
+    """What SQLite says of an error, and what to do where that is about the disk, or `otherwise`."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     remedies = {
         sqlite3.SQLITE_FULL: "make room there, or name another file",
         # also what a full disk is where the index of the log cannot grow
         sqlite3.SQLITE_IOERR: "see whether its disk is full or fails",
     }
-    return f"{error}; {remedies[code]}" if code in remedies else str(error)
+    remedy = remedies.get(code, otherwise)
+    return f"{error}; {remedy}" if remedy else str(error)
