@@ -189,6 +189,17 @@ def test_a_key_frame_in_a_still_beginning_does_not_decide(shift: float) -> None:
     assert found.offset_seconds == pytest.approx(shift, abs=1e-6)
 
 
+def test_a_frame_that_is_missing_behind_the_key_frame_moves_the_offset_by_one() -> None:
+    """Where most frames are one frame later than the key frame says, they decide."""
+    reference = track()
+    pictures = [*reference.thumbnails[:10], *reference.thumbnails[11:]]
+
+    found = align(ThumbnailTrack(reference.times_seconds[: len(pictures)], pictures, [0]), reference)
+
+    assert found.is_reliable
+    assert found.offset_seconds == pytest.approx(0.04, abs=1e-6)
+
+
 def test_a_poor_encode_whose_key_frames_lie_before_the_reference_is_not_believed() -> None:
     """All frames together lead to several earlier offsets, and no key frame tells the right one."""
     segment, reference = poor_track(starts=5.0 - 0.25 * 0.52, key_interval=1000), slow_track(starts=5.0)

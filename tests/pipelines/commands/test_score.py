@@ -230,22 +230,25 @@ def test_measures_without_a_reference_are_in_every_output(tmp_path: Path) -> Non
     """Also beside a reference that cannot be paired: table, JSON, CSV, report, and the views of the history."""
     (tmp_path / "film.ts").write_bytes(clip(*x264(), size="256x224", seconds=1))
     (tmp_path / "other.ts").write_bytes(clip(*x264(), size="224x256", seconds=1))
-    chosen = ("--measure", "si", "--measure", "cambi")
+    chosen = ("--measure", "si", "--measure", "cambi", "--measure", "niqe", "--measure", "il_niqe")
     run = vqmon("score", "film.ts", *chosen, "--csv", "a.csv", "--html", "a.html", "--history", "h.db")
     assert run.exit_code == 0, run.output
     (event,) = (json.loads(line)["data"] for line in vqmon("score", "--json", "film.ts", *chosen).stdout.splitlines())
-    si, cambi = event["references"]
+    si, cambi, niqe, il_niqe = event["references"]
     assert (si["measure"], si["higher_is_better"], si["is_compared"]) == ("si", None, False)
     assert (cambi["measure"], cambi["higher_is_better"], event["reference_pairing"]) == ("cambi", False, None)
-    assert f"si {si['value']:.4g}, cambi {cambi['value']:.4g}" in " ".join(run.stdout.split())
+    values = {score["measure"]: score["value"] for score in (si, cambi, niqe, il_niqe)}
+    assert list(values) == ["si", "cambi", "niqe", "il_niqe"]
+    table = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    assert "".join(table.split()) in "".join(run.stdout.split())
     with (tmp_path / "a.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert json.loads(row["references"]) == {"si": si["value"], "cambi": cambi["value"]}
+    assert json.loads(row["references"]) == values
     assert float(row["reference_cambi"]) == cambi["value"]
     assert f"si {si['value']:.4g}" in (tmp_path / "a.html").read_text()
     with sqlite3.connect(tmp_path / "h.db") as connection:
         rows = connection.execute("SELECT measure, value FROM v_references").fetchall()
-    assert dict(rows) == {"si": si["value"], "cambi": cambi["value"]}
+    assert dict(rows) == values
 
     unpaired = vqmon("score", "--json", "film.ts", "--measure", "si", "--reference", "other.ts")
     assert unpaired.exit_code == 3, unpaired.output

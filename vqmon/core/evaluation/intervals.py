@@ -11,9 +11,11 @@ resampled as a whole):
 - Rank statistics do not change when predictions or human scores are mapped by a rising function, so only the
   correlation of the normal items is unknown. The interval holds every correlation under which the statistic of so many
   items lies in neither tail of 2.5 %, by simulation; equal values count half (mid-p, Lancaster, JASA 1961).
-- PLCC: Fisher's z with the standard error 1 / sqrt(n - 5) and the t distribution with n - 4 degrees of freedom, around
-  the correlation that is adjusted (Ezekiel 1930) for the parameters that bend the logistic. Of 300 samples of 20 normal
-  items, 93 % (no correlation) and 97 % (0.3) of the intervals hold the true one.
+- PLCC: Fisher's z around the correlation r that is adjusted (Ezekiel 1930) for the parameters that bend the logistic.
+  The half width is t(n - 4) / sqrt(n - 5) at r = 0, and goes with r^2 to the mean of that and 1.96 / sqrt(n - 3), which
+  is Fisher's without a logistic. Of 900 samples of 12 to 28 items (r from 0.3 to 0.95; normal, skewed and bounded) 92
+  to 98 % of the intervals hold the true one, 96.5 % in the mean; where the noise differs by a factor of several from
+  item to item, 86 to 95 %.
 - RMSE: chi-squared with n - 4 degrees of freedom, by the cube root of Wilson and Hilferty (PNAS 1931).
 - A mean over groups: Zou and Donner, Statistics in Medicine 2008 (MOVER).
 """
@@ -176,7 +178,10 @@ def _linear_bounds(correlation: float, *, units: int, level: float) -> tuple[flo
     unexplained = (1 - correlation**2) * (units - 2) / degrees
     adjusted = np.sign(correlation) * np.sqrt(max(0.0, 1 - unexplained))
     centre = float(_fisher_z(np.asarray(adjusted)))
-    half_width = t_quantile(0.5 + level / 2, max(1, degrees)) / np.sqrt(max(1, degrees - 1))
+    # the logistic adds most to the spread where there is little to fit
+    loose = t_quantile(0.5 + level / 2, max(1, degrees)) / np.sqrt(max(1, degrees - 1))
+    tight = normal_quantile(0.5 + level / 2) / np.sqrt(max(1, units - 3))
+    half_width = loose + (tight - loose) * adjusted**2 / 2
     return float(np.tanh(centre - half_width)), float(np.tanh(centre + half_width))
 
 

@@ -202,9 +202,10 @@ def _choose_offset(
     # among neighbours, key frames and all frames must name the same one
     is_agreed = abs(chosen - best) <= same_seconds and float(np.ptp(rivals)) <= _NEIGHBOUR_FRAMES * period
     if is_agreed or float(np.ptp(rivals)) <= same_seconds:
-        # of two neighbours the one that all frames name clearly: a few key frames alone are not that exact
-        is_clear = is_agreed and costs[by_keys] > _KEYLESS_CLOCK_RATIO * costs.min()
-        return best if is_clear else chosen, is_unique and bool(is_agreed or is_possible[by_keys])
+        # of neighbours the one that all frames name clearly: a few key frames are not that exact, or a frame is missing
+        if costs[by_keys] <= (_KEYLESS_CLOCK_RATIO if is_agreed else _POSSIBLE_RATIO) * costs.min():
+            return chosen, is_unique
+        return best, is_unique and bool(abs(chosen - best) <= _NEIGHBOUR_FRAMES * period)
     # the key frames cannot tell
     if not is_possible[0]:
         return _choose_without_keys(offsets, costs, best=best, is_unique=is_unique, same_seconds=same_seconds)
