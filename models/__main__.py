@@ -2,9 +2,10 @@
 
 import argparse
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from models import MODELS_FOLDER
 from models.commands import brisque, feature_scorers, lite2, owl, reference_measures, trained
 from models.commands import train as train_command
+from models.commands.quantize import command as quantize
 from models.data import photos, sr_benchmark
 from models.data.csv_scores import DataError
 from models.export.pair import read_manifest_facts, write_pair
@@ -197,13 +199,29 @@ def _command_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]
         run_data: ("lite", *lite2.NAMES, _MAKE_SR), run_order: (_MAKE_SR,),
         run_train: ("lite", *lite2.NAMES, *brisque.NAMES, *train_command.NAMES),
         run_refit: ("lite",),
+        run_quantize: quantize.NAMES,
     }  # fmt: skip
     return names.get(run, tuple(_EXPORTER_BY_NAME))
+
+
+def run_quantize(options: argparse.Namespace) -> None:
+    """Make the 8-bit form of an exported scorer."""
+    quantize.run(options)
 
 
 _EXPORT_ARGUMENTS = (
     owl.add_arguments, feature_scorers.add_arguments, reference_measures.add_arguments, trained.add_arguments,
 )  # fmt: skip
+
+_ARGUMENTS: Mapping[Callable[[argparse.Namespace], None], Sequence[Callable[[argparse.ArgumentParser], None]]] = (
+    MappingProxyType(
+        {
+            run_data: (lite2.add_arguments,),
+            run_train: (train_command.add_arguments,),
+            run_quantize: (quantize.add_arguments,),
+        }
+    )
+)
 
 
 def build_parser(program: str = "models") -> argparse.ArgumentParser:
@@ -219,6 +237,7 @@ def build_parser(program: str = "models") -> argparse.ArgumentParser:
         (run_refit, "refit the linear head on whole pictures, in closed form"),
         (run_export, "write the graphs of a scorer and its manifest"),
         (run_verify, "verify an exported scorer; against torch too when --weights is given"),
+        (run_quantize, "make the 8-bit form of an exported scorer, calibrated on your own pictures"),
         (run_card, "print the facts of an exported scorer as a table"),
     ):
         command = commands.add_parser(run.__name__.removeprefix("run_"), help=summary)
@@ -228,7 +247,9 @@ def build_parser(program: str = "models") -> argparse.ArgumentParser:
             "--folder", type=Path, default=Path("training"), help="folder of photos, ladders and checkpoints"
         )
         command.add_argument("--biq2021", type=Path, help="a copy of the BIQ2021 database")
-        command.add_argument("--clips", type=Path, help="folder of the video clips to degrade")
+        command.add_argument(
+            "--clips", type=Path, help="folder of clips to degrade, to be scored by a teacher, or to calibrate with"
+        )
         command.add_argument(
             "--weights",
             type=Path,
@@ -243,13 +264,8 @@ def build_parser(program: str = "models") -> argparse.ArgumentParser:
         )
         command.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
         command.add_argument("--fresh", action="store_true", help="start anew although last.pt exists")
-        if run is run_data:
-            lite2.add_arguments(command)
-        if run is run_train:
-            train_command.add_arguments(command)
-        if run in (run_export, run_verify, run_card):
-            for add in _EXPORT_ARGUMENTS:
-                add(command)
+        for add in _ARGUMENTS.get(run, _EXPORT_ARGUMENTS if run in (run_export, run_verify, run_card) else ()):
+            add(command)
     return root
 
 

@@ -96,6 +96,10 @@ class LoadedWeights:
     reference: str
 
 
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.(?P<suffix>safetensors|bin)")
+"""The name of a file that holds a part of the tensors, as transformers writes it."""
+
+
 def load_weights(
     reference: str, *, hub: Hub, sha256: Sequence[str] = (), published: PublishedFile | None = None
 ) -> LoadedWeights:
@@ -182,8 +186,14 @@ def state_dict_shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 
 def _local_files(path: Path) -> list[Path]:
     if path.is_file():
+        if (shard := _SHARD.fullmatch(path.name)) and int(shard["count"]) > 1:
+            part = f"shard {int(shard['number'])} of {int(shard['count'])}"
+            raise WeightsError(f"{path}: is {part}: name the folder that holds all of them")
         return [path]
-    file = path / _choose_file([file.name for file in path.iterdir() if file.is_file()], where=str(path))
+    names = [file.name for file in path.iterdir() if file.is_file()]
+    if shards := _complete_shards(names, where=str(path)):
+        return [path / name for name in shards]
+    file = path / _choose_file(names, where=str(path))
     return [path / name for name in _shard_names(file)] if file.name in _INDEX_FILES else [file]
 
 
@@ -198,6 +208,23 @@ def _hub_files(reference: str, hub: Hub) -> tuple[list[Path], Mapping[str, str |
     if file.name not in _INDEX_FILES:
         return [file], hashes
     return [hub.fetch_file(repository, revision, shard) for shard in _shard_names(file)], hashes
+
+
+def _complete_shards(names: Sequence[str], *, where: str) -> list[str]:
+    """All shards of a folder without their index, in order; none where there is an index or a whole file.
+
+    Raises WeightsError when some are missing.
+    """
+    if not {*_INDEX_FILES, *_SINGLE_FILES}.isdisjoint(names):
+        return []
+    shards = sorted(filter(None, map(_SHARD.fullmatch, names)), key=lambda match: match.string)
+    kinds = {(match["stem"], match["count"], match["suffix"]) for match in shards}
+    if len(kinds) != 1:
+        return []
+    count = int(shards[0]["count"])
+    if len(shards) < count:
+        raise WeightsError(f"{where}: holds {len(shards)} of {count} shards: {_list_names([s.string for s in shards])}")
+    return [match.string for match in shards]
 
 
 def _choose_file(names: Sequence[str], *, where: str) -> str:

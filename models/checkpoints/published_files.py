@@ -86,6 +86,7 @@ PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
 
 _MARKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        "low-rank updates (LoRA), without the network that they change": ("*.lora_A.*", "*.lora_B.*"),
         _FAST_VQA: ("fragments_backbone.*", "vqa_head.*"),
         _DOVER: ("technical_backbone.layers.*", "aesthetic_backbone.*"),
         "DOVER-Mobile": ("technical_backbone.downsample_layers.*", "aesthetic_backbone.*"),

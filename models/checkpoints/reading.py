@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +274,28 @@ def _load(file: Path, head: bytes) -> object:
             ) from error
         if isinstance(error, EOFError) or "unexpected EOF" in whole or "Ran out of input" in whole:
             raise ValueError(f"is cut off: it ends after {file.stat().st_size:,} bytes; download it again") from error
+        if not is_zip and (named := _globals_of_pickle(file)):
+            raise ValueError(
+                f"is a pickle of Python objects ({_list(named)}), which reading would have to run, not a file of "
+                "torch.save: it is refused"
+            ) from error
         cause = str(error).rpartition("WeightsUnpickler error: ")[2]
         raise ValueError(f"cannot be read as a file of torch.save: {_one_line(cause)}") from error
+
+
+def _globals_of_pickle(file: Path) -> list[str]:
+    """The classes and functions that a pickle names before its end or its first damage; nothing of it is run."""
+    named: dict[str, None] = {}
+    texts: list[str] = []
+    with file.open("rb") as source, suppress(ValueError, EOFError, struct.error, UnicodeDecodeError):
+        for code, argument, _ in pickletools.genops(source):
+            if code.name == "GLOBAL":
+                named[str(argument).replace(" ", ".")] = None
+            elif code.name == "STACK_GLOBAL":
+                named[".".join(texts[-2:])] = None
+            elif isinstance(argument, str):
+                texts.append(argument)
+    return list(named)
 
 
 def _find_tensors(table: object) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import onnxruntime  # type: ignore[import-untyped]
 import torch
 
 from models.checkpoints.published_files import PUBLISHED_FILES
+from models.commands.quantize.scorer import INT8
 from models.export import owl_hidden
 from models.export.assembly import composite, published
 from models.export.assembly.assembly import AssemblyInput, FeatureInput, GraphAssembly, TextInput
@@ -101,8 +102,12 @@ def export_hidden_state(options: argparse.Namespace, facts: SheetFacts, config: 
 
 
 def verify(options: argparse.Namespace) -> list[str]:
-    """Verify an exported scorer, against torch too when weights are given; raises VerifyError or WeightsError."""
-    has_weights = options.name != _HIDDEN_STATE and (options.weights is not None or options.part)
+    """Verify an exported scorer, against torch too when weights are given and it is not of int8.
+
+    Raises VerifyError or WeightsError.
+    """
+    is_compared = options.name != _HIDDEN_STATE and options.dtype in DTYPES
+    has_weights = is_compared and (options.weights is not None or options.part)
     assembly = build_assembly(options)[0] if has_weights else None
     return verify_assembly(_sheet_path(options), assembly=assembly)
 
@@ -157,7 +162,8 @@ def build_assembly(options: argparse.Namespace) -> tuple[GraphAssembly, dict[str
 def precision_of(options: argparse.Namespace) -> str:
     """The precision; raises WeightsError for one that only level scorers have."""
     if options.dtype not in DTYPES:
-        raise WeightsError(f"{options.name} is written as {' or '.join(DTYPES)}, not as {options.dtype}")
+        remedy = "; export it as fp32, then make int8 of it by `quantize`" if options.dtype == INT8 else ""
+        raise WeightsError(f"{options.name} is written as {' or '.join(DTYPES)}, not as {options.dtype}{remedy}")
     precision: str = options.dtype
     return precision
 
@@ -219,7 +225,9 @@ def _parse_named_files(options: list[str]) -> dict[str, str]:
 
 def _sheet_path(options: argparse.Namespace) -> Path:
     folder: Path = options.built
-    return folder / f"{options.name.replace('_', '-')}-{precision_of(options)}@{options.version}.parts.json"
+    # int8 is made by `quantize`, of what was exported
+    precision = INT8 if options.dtype == INT8 else precision_of(options)
+    return folder / f"{options.name.replace('_', '-')}-{precision}@{options.version}.parts.json"
 
 
 def _describe_input(each: AssemblyInput) -> str:

@@ -17,8 +17,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from models import MODELS_FOLDER
 from models.checkpoints.published_files import PUBLISHED_FILES
 from models.commands import trained
-from models.commands.distil import TaughtScores, ask_teacher
 from models.data.csv_scores import DataError, ScoredRow, normalise_scores, read_frames, read_scored_rows
+from models.data.teachers.distil import TaughtScores, ask_teacher
 from models.export.owl_streaming import load_owl
 from models.networks.owl.owl import Owl, OwlConfig
 from models.networks.owl.q_align import pad_to_square

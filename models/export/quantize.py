@@ -2,10 +2,12 @@
 
 `quantize_weights` uses com.microsoft.MatMulNBits: small in memory, no faster, as activations stay as they are.
 `quantize_dynamically` makes integer products of weights and activations in 8 bits: fast on CPUs.
+`quantize_statically` does so with ranges of the activations that were measured before (`models.quantize`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +23,8 @@ _MAX_CODE = 64
 """Largest code of an 8-bit weight: 2 * 255 * 64 is below 2**15."""
 KeepWeight = Callable[[str], bool]
 """True for the names of weights that are not quantized."""
+ActivationRange = tuple[float, float]
+"""Lowest and highest value that codes stand for."""
 _MICROSOFT = "com.microsoft"
 
 
@@ -56,6 +60,96 @@ def quantize_dynamically(model: ir.Model, *, keep: KeepWeight = lambda _: False)
         _replace_by_integer_product(model, node, weight, quantized[source])
     drop_unused_initializers(model, [str(weight.name) for _, weight in products])
     return len(products)
+
+
+def quantize_statically(model: ir.Model, ranges: Mapping[str, ActivationRange], *, outputs: Collection[str]) -> None:
+    """Replace the products of these outputs by products of 8-bit integers.
+
+    `ranges` gives the range of each product's input by the input's name. Activations become uint8 and weights int8 in
+    +-64 with one scale per column, as standard QuantizeLinear and DequantizeLinear, which runtimes fuse.
+    """
+    dequantized: dict[str, ir.Value] = {}
+    replaced = []
+    for node, weight in stored_products(model):
+        source = node.inputs[0]
+        if node.op_type != "MatMul" or node.outputs[0].name not in outputs:
+            continue
+        assert source is not None
+        name = str(source.name)
+        if name not in dequantized:
+            dequantized[name] = _round_activations(model, node, source, ranges[name])
+        codes, scale = _quantize_columns(torch.tensor(weight_values(weight)))
+        packed = [
+            _stored(model, array, f"{node.outputs[0].name}.{field}")
+            for field, array in (
+                ("codes", codes.numpy()),
+                ("scale", scale.numpy()),
+                ("zero", np.zeros_like(scale, np.int8)),
+            )
+        ]
+        column = ir.node("DequantizeLinear", packed, {"axis": 1})
+        _insert_before(model, node, column)
+        node.replace_input_with(0, dequantized[name])
+        node.replace_input_with(1, column.outputs[0])
+        replaced.append(str(weight.name))
+    drop_unused_initializers(model, replaced)
+
+
+def stored_products(model: ir.Model) -> list[tuple[ir.Node, ir.Value]]:
+    """The products of a graph that was read from a file, in order, each with its weight.
+
+    That of a MatMul is (rows, columns); a Gemm takes it as it is or transposed (`transB`).
+    """
+    products = []
+    for node in model.graph.all_nodes():
+        weight = node.inputs[1] if node.op_type in ("MatMul", "Gemm") else None
+        if weight is not None and weight.const_value is not None and len(weight.const_value.shape) == 2:
+            products.append((node, weight))
+    return products
+
+
+def weight_values(weight: ir.Value) -> NDArray[np.float32]:
+    """The values of a stored weight."""
+    assert weight.const_value is not None
+    return np.ascontiguousarray(weight.const_value.numpy(), dtype=np.float32)
+
+
+def round_activations(values: NDArray[np.float32], bounds: ActivationRange) -> NDArray[np.float32]:
+    """Activations as the integer product sees them: cut to the range, and rounded to its 256 steps."""
+    scale, zero = _scale_and_zero(bounds)
+    codes = np.clip(np.rint(values / scale) + float(zero), 0, 255)
+    return (codes - np.float32(zero)) * scale
+
+
+def round_weight(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A weight (rows, columns) as the integer product sees it."""
+    codes, scale = _quantize_columns(torch.tensor(values))
+    return (codes.float() * scale).numpy()
+
+
+def _scale_and_zero(bounds: ActivationRange) -> tuple[np.float32, np.uint8]:
+    low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
+    scale = np.float32(max((high - low) / 255, float(np.finfo(np.float16).tiny)))
+    return scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255))
+
+
+def _round_activations(model: ir.Model, before: ir.Node, source: ir.Value, bounds: ActivationRange) -> ir.Value:
+    scale, zero = _scale_and_zero(bounds)
+    step = [
+        _stored(model, np.asarray(each), f"{source.name}.{field}") for field, each in (("scale", scale), ("zero", zero))
+    ]
+    quantized = ir.node("QuantizeLinear", [source, *step])
+    restored = ir.node("DequantizeLinear", [quantized.outputs[0], *step])
+    for node in (quantized, restored):
+        _insert_before(model, before, node)
+    return restored.outputs[0]
+
+
+def _stored(model: ir.Model, array: NDArray[Any], name: str) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
 
 
 def pack_blocks(weight: Tensor, bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
@@ -123,11 +217,22 @@ def _replace_by_integer_product(
     codes, activation_scale, zero_point = quantized
     name, shape = str(weight.name), static_shape(weight)
     weight_codes = add_initializer(
-        model, lazy_tensor(lambda: _quantize_columns(weight)[0], dtype=torch.int8, shape=shape, name=f"{name}.codes")
+        model,
+        lazy_tensor(
+            lambda: _quantize_columns(_read_weight(weight).float())[0],
+            dtype=torch.int8,
+            shape=shape,
+            name=f"{name}.codes",
+        ),
     )
     scale = add_initializer(
         model,
-        lazy_tensor(lambda: _quantize_columns(weight)[1], dtype=torch.float32, shape=shape[1:], name=f"{name}.scale"),
+        lazy_tensor(
+            lambda: _quantize_columns(_read_weight(weight).float())[1],
+            dtype=torch.float32,
+            shape=shape[1:],
+            name=f"{name}.scale",
+        ),
     )
     # ONNX Runtime fuses this order of nodes to MatMulIntegerToFloat.
     product = ir.node("MatMulInteger", [codes, weight_codes, zero_point])
@@ -139,8 +244,8 @@ def _replace_by_integer_product(
     _replace_node(model, node, result)
 
 
-def _quantize_columns(weight: ir.Value) -> tuple[Tensor, Tensor]:
-    values = _read_weight(weight).float()
+def _quantize_columns(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(int8 codes (rows, columns) within +-64, scales (columns)) of a weight in float32."""
     scale = (values.abs().amax(0) / _MAX_CODE).clamp(min=torch.finfo(torch.float32).tiny)
     return (values / scale).round().clamp(-_MAX_CODE, _MAX_CODE).to(torch.int8), scale
 

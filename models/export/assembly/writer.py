@@ -38,8 +38,9 @@ BATCH_BUCKETS = (1, 2, 4, 8)
 """Batch sizes, in rows, that the daemon runs."""
 GOLDEN_ROWS, GOLDEN_SEED = 2, 384
 _GOLDEN_VALUES = 16
-RELATIVE_TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 5e-3})
-"""Allowed difference from torch in float32, as a share of the largest value."""
+RELATIVE_TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 5e-3, "int8": 0.05})
+"""Allowed difference from torch in float32, as a share of the largest value; of int8 from int8 elsewhere, where another
+rounding of an activation moves it by a step."""
 MIN_LARGEST_VALUE = 0.01
 """Differences are divided by at least this: scores of 0..1 can all be near 0, where a runtime's logistic function has
 few digits."""

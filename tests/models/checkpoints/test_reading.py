@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import pickle
 import tarfile
 import zipfile
@@ -183,6 +184,10 @@ NAMES_IN_FILES = {
     "MANIQA": ("vit.cls_token", "tablock1.0.c_q.weight"),
     "a language model without a picture encoder": ("model.embed_tokens.weight", "model.layers.0.x"),
     "a ResNet": ("conv1.weight", "layer4.0.x", "fc.weight"),
+    "low-rank updates (LoRA), without the network that they change": (
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight",
+    ),
 }
 
 
@@ -210,6 +215,35 @@ def test_a_folder_with_one_file_of_weights_is_read(tmp_path: Path) -> None:
     torch.save(TENSORS, tmp_path / "DOVER-Mobile.pth")
     with pytest.raises(WeightsError, match=r"several files of weights, name one: DOVER-Mobile\.pth, DOVER\.pth"):
         load_weights(str(tmp_path), hub=Shelf(tmp_path))
+
+
+def test_shards_without_their_index_are_read_when_all_are_there(tmp_path: Path) -> None:
+    """Some of them, or one that is named alone, is said to be a part."""
+    names = [f"model-{number:05}-of-00002.safetensors" for number in (1, 2)]
+    for name, table in zip(names, ({"a.weight": torch.ones(2)}, {"b.bias": torch.ones(3)}), strict=True):
+        save_file(table, tmp_path / name)
+    (tmp_path / "README.md").write_text("weights")
+    assert load_weights(str(tmp_path), hub=Shelf(tmp_path)).checkpoint.shapes == {"a.weight": (2,), "b.bias": (3,)}
+    with pytest.raises(WeightsError, match=r"is shard 2 of 2: name the folder that holds all of them"):
+        load_weights(str(tmp_path / names[1]), hub=Shelf(tmp_path))
+    (tmp_path / names[0]).unlink()
+    with pytest.raises(WeightsError, match=r"holds 1 of 2 shards: model-00002-of-00002\.safetensors"):
+        load_weights(str(tmp_path), hub=Shelf(tmp_path))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_that_is_no_file_of_torch_names_what_it_would_run(tmp_path: Path, protocol: int) -> None:
+    """Whatever its protocol; nothing of it runs."""
+    target = tmp_path / "ran"
+
+    class Hook:
+        def __reduce__(self) -> object:
+            return (os.mkdir, (str(target),))
+
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({"state_dict": {}, "hook": Hook()}, protocol=protocol))
+    with pytest.raises(ValueError, match=r"posix\.mkdir.* which reading would have to run.* refused"):
+        open_weights(tmp_path / "x.pth")
+    assert not target.exists()
 
 
 def test_tensors_of_a_torchscript_program_are_read(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import skimage.data  # noqa: E402
 from PIL import Image, ImageFilter  # noqa: E402
 
 from models.__main__ import main  # noqa: E402
-from models.commands.distil import ask_teacher  # noqa: E402
 from models.data.csv_scores import ScoredRow, read_scored_rows  # noqa: E402
+from models.data.teachers.distil import ask_teacher  # noqa: E402
 from models.train.checkpoint import read_frozen_networks  # noqa: E402
 from models.train.features.extract import extract_features  # noqa: E402
 from models.train.losses import spearman  # noqa: E402

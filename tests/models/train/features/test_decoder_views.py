@@ -9,11 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from models.export.assembly.assembly import PixelInput  # noqa: E402
 from models.export.assembly.composite import view_of_input  # noqa: E402
 from models.train.features import extract  # noqa: E402
-from models.train.features.decoder_views import make_view  # noqa: E402
+from models.train.features.decoder_views import make_row, make_view  # noqa: E402
 from vqmon.core.types import View  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
+from vqmon.media.decode.protocol import DecodeLimits  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -36,6 +38,16 @@ def test_fragments_are_pieces_of_their_cells_at_native_scale() -> None:
 SIZES = {"cockatoo.mp4": (1280, 720), "bikes.mp4": (640, 272), "nasa_13013.mp4": (480, 270)}
 
 
+INPUTS = (
+    extract.TILES_INPUT,
+    extract.SALIENCY_INPUT,
+    extract.FRAGMENTS_INPUT,
+    PixelInput(name="centre", transform="centre", side=224),
+    PixelInput(name="windows", transform="windows", side=224, order="NKCHW", pictures=15),
+    PixelInput(name="grid", transform="grid", side=224, order="NKCHW", pictures=6, columns=3, short_side=384),
+)
+
+
 @pytest.fixture(params=SIZES)
 async def seen(request: pytest.FixtureRequest, shared: Path) -> Any:
     """A real clip: its frames at their own size, all views of trained scorers, and its bytes."""
@@ -44,9 +56,9 @@ async def seen(request: pytest.FixtureRequest, shared: Path) -> Any:
     native = View(kind="stretch", width=width, height=height)
     views = [
         native,
-        *(view_of_input(source) for source in (extract.TILES_INPUT, extract.SALIENCY_INPUT, extract.FRAGMENTS_INPUT)),
+        *(view_of_input(source) for source in INPUTS),
     ]
-    async with DecoderPool(1) as pool:
+    async with DecoderPool(1, limits=DecodeLimits(deadline_seconds=60)) as pool:
         decoded = await pool.decode(media, views=tuple(views))
     assert (decoded.media.width, decoded.media.height) == (width, height)
     return decoded.views, decoded.views[native], zlib.crc32(media)
@@ -55,16 +67,40 @@ async def seen(request: pytest.FixtureRequest, shared: Path) -> Any:
 async def test_views_of_a_picture_are_those_of_the_decoder(seen: Any) -> None:
     """Fragments to the bit, at the decoder's places; what is scaled within 1.5 levels on the mean."""
     views, frames, seed = seen
-    for source in (extract.TILES_INPUT, extract.SALIENCY_INPUT, extract.FRAGMENTS_INPUT):
+    for source in INPUTS:
         view = view_of_input(source)
         ours = np.stack([make_view(view, frame, seed=seed + at) for at, frame in enumerate(frames)])
         assert ours.shape == views[view].shape
         apart = np.abs(ours.astype(int) - views[view])
-        is_cut = view.kind == "fragments" and min(frames.shape[1:3]) >= 224
+        is_cut = view.kind in ("fragments", "windows") and min(frames.shape[1:3]) >= 224
         assert apart.max() == 0 if is_cut else apart.mean() < 1.5
 
 
 def test_views_that_nobody_trains_on_are_refused() -> None:
     """Rather than made in another way than the decoder's."""
-    with pytest.raises(ValueError, match="views of kind centre cannot be made"):
-        make_view(View(kind="centre", width=4, height=4, short_side=8), np.zeros((9, 9, 3), np.uint8), seed=0)
+    with pytest.raises(ValueError, match="views of kind halves cannot be made"):
+        make_view(View(kind="halves", width=4, height=4), np.zeros((9, 9, 3), np.uint8), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("order", "transform", "pictures", "shape"),
+    [
+        ("NCHW", "stretch", 1, (1, 3, 32, 32)),
+        ("NKCHW", "windows", 4, (1, 4, 3, 32, 32)),
+        ("NCTHW", "stretch", 5, (1, 3, 5, 32, 32)),
+    ],
+)
+def test_a_row_has_the_layout_that_graphs_take(
+    order: Any, transform: Any, pictures: int, shape: tuple[int, ...]
+) -> None:
+    """The middle frame of a clip, or all in turn; too few are repeated."""
+    frames = np.stack([np.full((40, 48, 3), 50 * number, np.uint8) for number in range(3)])
+    frames[..., 2] = 7
+    pixels = PixelInput(name="x", transform=transform, side=32, order=order, pictures=pictures)
+    row = make_row(pixels, frames, seed=0)
+    assert row.shape == shape
+    assert row.flags.c_contiguous
+    red, blue = row.reshape(-1, 32, 32)[:: 1 if order == "NCTHW" else 3], row.reshape(-1, 32, 32)[-1]
+    assert (blue == 7).all()
+    expected = [0, 50, 100, 0, 50] if order == "NCTHW" else [50] * pictures
+    assert [int(each.mean()) for each in red[: len(expected)]] == expected

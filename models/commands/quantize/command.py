@@ -1,0 +1,74 @@
+"""`python -m models quantize NAME --clips FOLDER`: the 8-bit form of an exported scorer, for hosts without a GPU."""
+
+import argparse
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from models.commands.quantize.scorer import FLOAT, Segment, quantize_scorer
+from models.data.csv_scores import PICTURE_SUFFIXES, DataError, read_frames
+from models.export.assembly import published
+from models.export.assembly.assembly import AssemblyInput, PixelInput
+from models.export.assembly.writer import read_sheet_inputs
+from models.train.features.decoder_views import make_row
+from models.verify.assembly import AssemblyRunner
+
+NAMES = tuple(published.PUBLISHED_SCORERS)
+_CLIP_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".ts", ".m4s", ".avi", ".y4m")
+_MAX_FILES = 60
+_HELD_OUT_EVERY = 3
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    command.add_argument(
+        "--max-loss", type=float, default=0.005,
+        help="how far the rank correlation with float32 may fall below 1 on the pictures that are held out",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write NAME-int8@VERSION beside NAME-fp32@VERSION in `--built`; raises DataError.
+
+    At most 60 of the files are used, at equal distances in the order of their names; every third is held out.
+    """
+    sheet = options.built / f"{options.name.replace('_', '-')}-{FLOAT}@{options.version}.parts.json"
+    if not sheet.is_file():
+        raise DataError(f"{sheet}: no such sheet; export the scorer with --dtype {FLOAT} first, or name --built FOLDER")
+    files = find_files(options.clips)
+    inputs = read_sheet_inputs(AssemblyRunner(sheet).table, sheet.parent)
+    segments = [_make_segment(file, inputs) for file in tqdm(files, unit="file", desc="views")]
+    held_out = segments[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
+    calibration = [each for index, each in enumerate(segments) if index % _HELD_OUT_EVERY != _HELD_OUT_EVERY - 1]
+    for line in quantize_scorer(sheet, calibration, held_out, max_loss=options.max_loss, threads=options.threads):
+        print(line, flush=True)
+
+
+def find_files(folder: Path | None) -> list[Path]:
+    """Pictures and clips of a folder and its sub-folders, at most 60; raises DataError."""
+    if folder is None or not folder.is_dir():
+        raise DataError("name a folder with some dozens of pictures or clips of your own: --clips FOLDER")
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (*PICTURE_SUFFIXES, *_CLIP_SUFFIXES)]
+    if not files:
+        raise DataError(
+            f"{folder}: holds no pictures or clips ({', '.join((*sorted(PICTURE_SUFFIXES), *_CLIP_SUFFIXES))})"
+        )
+    numbers = np.unique(np.linspace(0, len(files) - 1, _MAX_FILES).round().astype(int))
+    return [files[number] for number in numbers]
+
+
+def _make_segment(file: Path, inputs: Sequence[AssemblyInput]) -> Segment:
+    """The source arrays of a file, one row each; raises DataError for an input that no file has."""
+    pixels = [each for each in inputs if isinstance(each, PixelInput)]
+    if len(pixels) < len(inputs):
+        other = next(each.name for each in inputs if not isinstance(each, PixelInput))
+        raise DataError(f"the scorer takes {other}, which no file of pictures has")
+    frames = read_frames(file, count=max(each.pictures if each.order == "NCTHW" else 1 for each in pixels))
+    seed = zlib.crc32(file.read_bytes())
+    try:
+        return {each.name: make_row(each, frames, seed=seed) for each in pixels}
+    except ValueError as error:
+        raise DataError(f"{file}: {error}") from error
