@@ -22,6 +22,7 @@ BENCHES = {
     "notify": "bench.serving.notify",
     "short-streams": "bench.serving.short_streams",
     "store": "bench.serving.history",
+    "telemetry": "bench.serving.telemetry",
     "web": "bench.serving.web",
 }
 """Name of a bench -> its module."""

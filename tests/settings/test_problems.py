@@ -22,6 +22,7 @@ from vqmon.settings.load import load_settings
         ),
         ('[decode]\ncontainers = "mp4"', "decode.containers: must be a list, in brackets, got 'mp4'"),
         ("[decode]\ncontainers = []", "decode.containers: must not be empty"),
+        ("[kafka]\nbootstrap = []", "kafka.bootstrap: must not be empty"),
         ("[fetch]\nallowed_hosts = [3]", "fetch.allowed_hosts.0: must be a text, in quotes, got 3"),
         ("[history]\npath = 3", "history.path: must be a path, in quotes, got 3"),
         ('[kafka]\ngroup = "a b"', "kafka.group: must be 1 to 100 letters, digits, dots, underscores or hyphens, got"),

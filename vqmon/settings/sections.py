@@ -168,7 +168,7 @@ class SourceSettings(Section):
 class KafkaSettings(Section):
     """The fleet form: segment messages from a topic, outcomes and alerts to topics."""
 
-    bootstrap: tuple[str, ...] = ("127.0.0.1:9092",)
+    bootstrap: tuple[str, ...] = Field(default=("127.0.0.1:9092",), min_length=1)
     group: str = Field(default="vqmon", pattern=_KAFKA_NAME)
     prefix: str = Field(default="vqmon", pattern=_KAFKA_NAME)
     partitions: PositiveInt = 12

@@ -281,29 +281,44 @@ def test_no_column_is_ever_taken_away() -> None:
         assert [column for column in VIEW_COLUMNS[view] if column in columns] == columns
 
 
-_VARIABLES = {
-    "$__timeFilter(starts_at)": "starts_at IS NOT NULL",
-    "$__timeFilter(a.starts_at)": "a.starts_at IS NOT NULL",
-    "$__timeFilter(opened_at)": "opened_at IS NOT NULL",
-    "$__timeFilter_ms(starts_at)": "starts_at IS NOT NULL",
-    "$__timeFilter_ms(a.starts_at)": "a.starts_at IS NOT NULL",
-    "$__timeGroup(starts_at, $__interval)": "date_trunc('hour', starts_at)",
-    "$__timeInterval(starts_at)": "toStartOfHour(starts_at)",
-    "${stream:sqlstring}": "'news-1','sports'",
-    "${rendition:sqlstring}": "'1080p-v1','1080p-v2'",
-    "${arm:sqlstring}": "'v1','v2'",
-    "${scorer:sqlstring}": f"'{factories.SCORER}'",
-    "${label:sqlstring}": "'team'",
-    "${label_value:sqlstring}": "'sr'",
-    "${control:sqlstring}": "'v1'",
-    "${treatment:sqlstring}": "'v2'",
+_SHOWN = (factories.START - timedelta(days=1), factories.START + timedelta(days=1))
+"""The time range of the dashboard."""
+_INTERVAL_SECONDS = 3600
+_CHOSEN = {
+    "stream": ["news-1", "sports"],
+    "rendition": ["1080p-v1", "1080p-v2"],
+    "arm": ["v1", "v2", "it's"],
+    "scorer": [factories.SCORER],
+    "label": ["team"],
+    "label_value": ["sr"],
+    "control": ["v1"],
+    "treatment": ["v2"],
 }
+"""What is chosen in the pickers."""
+
+
+def expanded_macro(macro: re.Match[str]) -> str:
+    """A macro as the data sources of Grafana for PostgreSQL and ClickHouse (`_ms`, `timeInterval`) expand it."""
+    column = macro["arguments"].split(",")[0].strip()
+    first, last = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in _SHOWN)
+    first_ms, last_ms = (round(1000 * moment.timestamp()) for moment in _SHOWN)
+    return {
+        "timeFilter": f"{column} BETWEEN '{first}' AND '{last}'",
+        "timeGroup": f"floor(extract(epoch from {column})/{_INTERVAL_SECONDS})*{_INTERVAL_SECONDS}",
+        "timeFilter_ms": f"{column} >= fromUnixTimestamp64Milli({first_ms}) "
+        f"AND {column} <= fromUnixTimestamp64Milli({last_ms})",
+        "timeInterval": f"toStartOfInterval(toDateTime({column}), INTERVAL {_INTERVAL_SECONDS} second)",
+    }[macro["name"]]
 
 
 def filled_in(sql: str) -> str:
-    """What Grafana sends: macros and variables replaced."""
-    for name, text in _VARIABLES.items():
-        sql = sql.replace(name, text)
+    """What Grafana sends: macros and variables in the format `sqlstring` replaced."""
+    sql = re.sub(
+        r"\$\{(\w+):sqlstring\}",
+        lambda variable: ",".join("'" + value.replace("'", "''") + "'" for value in _CHOSEN[variable[1]]),
+        sql,
+    )
+    sql = re.sub(r"\$__(?P<name>\w+)\((?P<arguments>[^)]*)\)", expanded_macro, sql)
     assert "$" not in sql
     return sql
 
