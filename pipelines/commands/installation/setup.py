@@ -115,7 +115,8 @@ def write_shipped_files(folder: Path, *, runbooks: str = "") -> list[Path]:
             raise SettingsError(f"{folder}: cannot be written: {error.strerror or error}; {_OTHER_FOLDER}") from error
         # one (source, target, message) for each file that failed
         problems = error.args[0]
-        first = f"{problems[0][1]}: {problems[0][2].partition(': ')[0]}"
+        # shutil has the text of the error alone
+        first = f"{problems[0][1]}: {problems[0][2].partition(': ')[0].partition('] ')[2]}"
         problem = f"{len(problems)} files cannot be written, such as {first}; {_OTHER_FOLDER}"
         raise SettingsError(f"{folder}: {problem}") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())
