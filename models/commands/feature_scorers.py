@@ -108,8 +108,9 @@ def verify(options: argparse.Namespace) -> list[str]:
     """
     is_compared = options.name != _HIDDEN_STATE and options.dtype in DTYPES
     has_weights = is_compared and (options.weights is not None or options.part)
+    sheet = _existing_sheet(_sheet_path(options))
     assembly = build_assembly(options)[0] if has_weights else None
-    return verify_assembly(_sheet_path(options), assembly=assembly)
+    return verify_assembly(sheet, assembly=assembly)
 
 
 def card(options: argparse.Namespace) -> str:
@@ -119,9 +120,7 @@ def card(options: argparse.Namespace) -> str:
 
 def format_sheet_card(sheet: Path) -> str:
     """A Markdown table of a sheet's facts; raises WeightsError when there is no such sheet."""
-    if not sheet.is_file():
-        raise WeightsError(f"{sheet}: no such sheet; export the scorer first, or name its folder: --built FOLDER")
-    table = json.loads(sheet.read_text())
+    table = json.loads(_existing_sheet(sheet).read_text())
     rows = {
         "scorer": f"{table['name']}@{table['version']}",
         "output": table["description"],
@@ -221,6 +220,12 @@ def _parse_named_files(options: list[str]) -> dict[str, str]:
             raise WeightsError(f"--part {option}: write NAME=FILE")
         files[name] = file
     return files
+
+
+def _existing_sheet(sheet: Path) -> Path:
+    if not sheet.is_file():
+        raise WeightsError(f"{sheet}: no such sheet; export the scorer first, or name its folder: --built FOLDER")
+    return sheet
 
 
 def _sheet_path(options: argparse.Namespace) -> Path:

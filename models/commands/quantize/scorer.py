@@ -75,7 +75,9 @@ def quantize_scorer(
     products in float32 1 - SRCC of the held-out scores with those of float32 is above `max_loss`: nothing is left then.
     """
     if min(len(calibration), len(held_out)) < _MIN_HELD_OUT:
-        raise DataError(f"needs {_MIN_HELD_OUT} pictures or more for the calibration, and as many to hold out")
+        raise DataError(
+            f"{len(calibration) + len(held_out)} files are too few: {3 * _MIN_HELD_OUT} are needed, or more"
+        )
     work = _Quantization(sheet, threads=threads)
     yield f"{len(calibration)} pictures and clips calibrate {', '.join(work.probed)}; {len(held_out)} are held out"
     expected = work.run_float(calibration, held_out)

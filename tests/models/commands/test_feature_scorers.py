@@ -54,3 +54,13 @@ def test_missing_and_unknown_files_are_named(tmp_path: Path) -> None:
         feature_scorers.build_assembly(options_of(tmp_path, "export", "liqe", "--part", "liqe"))
     with pytest.raises(WeightsError, match="written as fp32 or fp16, not as int4"):
         feature_scorers.precision_of(argparse.Namespace(name="liqe", dtype="int4"))
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+def test_a_scorer_that_was_not_exported_is_told(tmp_path: Path, dtype: str) -> None:
+    """By `verify` as by `card`, with what to do."""
+    for run, name in ((feature_scorers.verify, "verify"), (feature_scorers.card, "card")):
+        options = options_of(tmp_path, name, "liqe")
+        options.dtype = dtype
+        with pytest.raises(WeightsError, match=rf"liqe-{dtype}@1\.parts\.json: no such sheet; export the scorer first"):
+            run(options)

@@ -107,7 +107,7 @@ def test_what_cannot_be_quantized_says_why(bundles: Path, tmp_path: Path) -> Non
         find_files(None)
     for number in range(7, 18):
         (tmp_path / "photos" / f"{number:02}.png").unlink()
-    with pytest.raises(SystemExit, match="needs 4 pictures or more"):
+    with pytest.raises(SystemExit, match="7 files are too few: 12 are needed"):
         quantize(bundles)
     with pytest.raises(SystemExit, match="export the scorer with --dtype fp32 first"):
         quantize(bundles, "--version", "2")
