@@ -2,9 +2,10 @@
 
 `python -m bench.serving.telemetry [--rounds 4] [--segments 300]`. A daemon follows a finished playlist until its end,
 in turns without telemetry and with all of it: traces of every segment, metrics and logs over OTLP to a real receiver,
-series of the stream, and `/metrics` read every five seconds. Starting is left out: each turn runs a long and a short
-playlist, and counts their difference. Small segments and a small scorer (`brisque`) show what a segment costs in
-telemetry, as the rest costs little; its share is that of a segment of 1080 lines of which `lite` scores two frames.
+series of the stream, and `/metrics` read every 15 s, as by Prometheus. Starting is left out: each turn runs a long and
+a short playlist, and counts their difference. Small segments and a small scorer (`brisque`) show what a segment costs
+in telemetry, as the rest costs little; its share is that of a segment of 1080 lines of which `lite` scores two frames.
+Run it on a machine that is idle: scrapes and exports go by the clock, and count for more segments where these are slow.
 Exit code 1 when even the low end of that share is over 2 %.
 """
 
@@ -28,7 +29,7 @@ from tests.receivers import free_port
 
 ALLOWED_SHARE = 0.02
 SHORT = 10
-SCRAPE_SECONDS = 5.0
+SCRAPE_SECONDS = 15.0
 LARGE = 30
 SETTINGS = """
 [source]
