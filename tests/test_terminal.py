@@ -192,3 +192,25 @@ def test_a_real_terminal_is_noticed() -> None:
             sys.stdout = original
         assert os.read(reader, 100).decode().replace("\r", "") in ("\x1b[0;32mok\x1b[0m\n", "ok\n")
     os.close(reader)
+
+
+def test_text_of_users_is_printed_as_it_is() -> None:
+    """Whatever it ends with or holds: backslashes, brackets, codes of a terminal, marks of direction."""
+    for text in ("C:\\", "[red", "]x", "[/bold]", "\\[red]", "a\\\\"):
+        assert render(f"[bold]{escape(text)}[/bold] next", styled=False) == f"{text} next"
+    assert render(escape("[red") + escape("]x"), styled=True) == "[red]x"
+    assert render(escape("p\x1b[31m\u202e\n.png"), styled=True) == "p\\x1b[31m\\u202e\\n.png"
+
+
+def test_titles_and_captions_have_styles_too() -> None:
+    table = Table(title=f"rule {escape('[red]x')}", caption="[dim]note[/dim]")
+    table.add_column("a")
+    lines = list(table.lines(40, styled=False))
+    assert (lines[0], lines[-1]) == ("rule [red]x", "note")
+
+
+def test_what_an_output_cannot_show_is_written_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    Console().print("✓ é.mp4", markup=False)
+    assert raw.getvalue() == rb"\u2713 \xe9.mp4" + b"\n"

@@ -17,7 +17,10 @@ PLAIN_WIDTH = 200
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36}
 _STYLE = rf"(?:{'|'.join(_CODES)})"
 _STYLES = rf"{_STYLE}(?: {_STYLE})*"
-_TAG = re.compile(rf"(?P<slashes>\\*)(?P<tag>\[(?:(?P<style>{_STYLES})|/(?:{_STYLES})?)\])")
+_TAG = re.compile(rf"\\(?P<plain>[\\\[])|\[(?:(?P<style>{_STYLES})|/(?:{_STYLES})?)\]")
+_NOT_PRINTED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of Unicode: controls, marks of direction, halves of characters, ends of lines and paragraphs."""
+
 _GAP = "  "
 _LEAST_FOLDED_WIDTH = 8
 
@@ -28,7 +31,11 @@ def escape(text: str) -> str:
     >>> escape("[red]news")
     '\\[red]news'
     """
-    return _TAG.sub(lambda tag: f"{2 * tag['slashes']}\\{tag['tag']}", text)
+    return _without_tags(_printable(text, keep=""))
+
+
+def _without_tags(text: str) -> str:
+    return re.sub(r"[\\\[]", r"\\\g<0>", text)
 
 
 def render(markup: str, *, styled: bool) -> str:
@@ -39,17 +46,26 @@ def render(markup: str, *, styled: bool) -> str:
     open_styles: list[str] = []
 
     def replace(tag: re.Match[str]) -> str:
-        slashes = tag["slashes"][: len(tag["slashes"]) // 2]
-        if len(tag["slashes"]) % 2:
-            return slashes + tag["tag"]
+        if tag["plain"]:
+            return tag["plain"]
         if tag["style"]:
             open_styles.append(tag["style"])
         elif open_styles:
             open_styles.pop()
         codes = [str(_CODES[name]) for style in open_styles for name in style.split()]
-        return slashes + (f"\x1b[{';'.join(['0', *codes])}m" if styled else "")
+        return f"\x1b[{';'.join(['0', *codes])}m" if styled else ""
 
-    return _TAG.sub(replace, markup)
+    return _TAG.sub(replace, _printable(markup))
+
+
+def _printable(text: str, *, keep: str = "\n\t") -> str:
+    """What would move the cursor, or turn the line around, as an escape."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _NOT_PRINTED and character not in keep
+        else character
+        for character in text
+    )
 
 
 def display_width(text: str) -> int:
@@ -113,7 +129,7 @@ class Table:
         """The lines of the table, in `width` columns where columns that fold allow it."""
         widths = self._widths(width)
         if self.title:
-            yield self.title
+            yield render(self.title, styled=styled)
         headings = [f"[bold]{column.heading}[/]" for column in self.columns]
         for row in (headings, *zip(*(column.cells for column in self.columns), strict=True)):
             cells = [
@@ -127,7 +143,7 @@ class Table:
                 )
                 yield _GAP.join(line).rstrip()
         if self.caption:
-            yield self.caption
+            yield render(self.caption, styled=styled)
 
     def _widths(self, width: int) -> list[int]:
         widths = [column.width() for column in self.columns]
@@ -155,6 +171,14 @@ def _cell_lines(cell: str, width: int, column: Column, *, styled: bool) -> list[
     return lines
 
 
+def _columns(terminal: TextIO) -> int:
+    """The columns of a terminal, which need not be that of standard output."""
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or shutil.get_terminal_size().columns
+    except OSError:
+        return shutil.get_terminal_size().columns
+
+
 class Console:
     """Prints to standard output, or to standard error."""
 
@@ -174,13 +198,16 @@ class Console:
     def print(self, content: str | Table, *, style: str = "", markup: bool = True, end: str = "\n") -> None:
         """Print text, which is not wrapped, or a table; `style` is that of the whole text."""
         if isinstance(content, Table):
-            width = shutil.get_terminal_size().columns if self.stream.isatty() else PLAIN_WIDTH
+            width = _columns(self.stream) if self.stream.isatty() else PLAIN_WIDTH
             lines = content.lines(width, styled=self.is_styled)
             text = "\n".join(lines)
         else:
-            text = content if markup else escape(content)
+            text = content if markup else _without_tags(content)
             text = render(f"[{style}]{text}[/]" if style else text, styled=self.is_styled)
-        self.stream.write(text + end)
+        try:
+            self.stream.write(text + end)
+        except UnicodeEncodeError as error:
+            self.stream.write((text + end).encode(error.encoding, "backslashreplace").decode(error.encoding))
         self.stream.flush()
 
 
@@ -221,5 +248,5 @@ class Progress:
     def _write(self, text: str) -> None:
         if sys.stderr.isatty():
             # the cursor stays at the beginning, so that what else is written begins there
-            sys.stderr.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}\r")
+            sys.stderr.write(f"\r\x1b[K{text[: _columns(sys.stderr) - 1]}\r")
             sys.stderr.flush()

@@ -115,6 +115,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--segments", type=int, default=300)
     arguments = parser.parse_args()
+    if arguments.rounds < 2:
+        parser.error("--rounds: an interval needs 2 or more")
     port = free_port()
     with tempfile.TemporaryDirectory() as name, otlp_receiver() as receiver, scraped(port):
         small, large = Path(name) / "small", Path(name) / "large"

@@ -73,8 +73,8 @@ def tuning_tables(tuned: TunedRule) -> Iterator[str | Table]:
     yield drops
     yield _rate_sentence(report)
     parameters = report.parameters
-    yield escape(
-        f"[rules.{tuned.rule.name}]\nfalse_alarm_days = {parameters.false_alarm_days:g}\n"
+    yield (
+        f"{escape(f'[rules.{tuned.rule.name}]')}\nfalse_alarm_days = {parameters.false_alarm_days:g}\n"
         f"delta_min = {parameters.delta_min:g}"
     )
 

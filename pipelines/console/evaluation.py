@@ -40,7 +40,7 @@ def _statistics_table(results: tuple[ScorerResult, ...]) -> Table:
 
 
 def _group_table(result: ScorerResult) -> Table:
-    table = number_table(f"{result.scorer} by group", "items", *(_HEADINGS[name] for name in STATISTICS))
+    table = number_table(f"{escape(result.scorer)} by group", "items", *(_HEADINGS[name] for name in STATISTICS))
     if result.within_groups is not None:
         within = result.within_groups
         cells = [_cell(within.statistics[name]) for name in STATISTICS]
@@ -54,7 +54,7 @@ def _group_table(result: ScorerResult) -> Table:
 
 
 def _outlier_table(result: ScorerResult) -> Table:
-    table = number_table(f"{result.scorer}: worst disagreements", "people", "scorer", "mapped", "residual", "σ")
+    table = number_table(f"{escape(result.scorer)}: worst disagreements", "people", "scorer", "mapped", "residual", "σ")
     for outlier in result.outliers[:_MAX_OUTLIERS]:
         numbers = (outlier.score, outlier.prediction, outlier.mapped)
         table.add_row(

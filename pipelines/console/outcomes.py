@@ -32,9 +32,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         name = _name(outcome)
         if isinstance(outcome, SegmentFailure):
-            table.add_row(
-                name, "–", "–", "–", "–", f"[red]unscored: {outcome.reason}[/red]", escape(_plain(outcome.detail))
-            )
+            table.add_row(name, "–", "–", "–", "–", f"[red]unscored: {outcome.reason}[/red]", escape(outcome.detail))
             continue
         for score in outcome.scores:
             words = score_band(score.value)
@@ -50,20 +48,20 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
             )
         for failure in outcome.scorer_failures:
             why = f"[red]no score: {failure.reason}[/red] {failure.scorer}"
-            table.add_row(name, "–", "–", "–", "–", why, escape(_plain(failure.detail)))
+            table.add_row(name, "–", "–", "–", "–", why, escape(failure.detail))
     return table
 
 
 def outcome_line(outcome: Outcome) -> str:
     """One outcome in one line, with markup."""
     segment = outcome.segment
-    place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} #{segment.sequence:<6}"
+    place = f"{segment.starts_at:%H:%M:%S} {escape(segment.rendition.key):24} #{segment.sequence:<6}"
     if isinstance(outcome, SegmentFailure):
         if outcome.reason == "playlist":
             # it is about no segment; the time in the path makes its id its own
-            address = escape(_plain(public_url(segment.url).split(";at=")[0]))
-            place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} {address}"
-        return f"{place} [red]unscored: {outcome.reason}[/red] {escape(_plain(outcome.detail))}"
+            address = escape(public_url(segment.url).split(";at=")[0])
+            place = f"{segment.starts_at:%H:%M:%S} {escape(segment.rendition.key):24} {address}"
+        return f"{place} [red]unscored: {outcome.reason}[/red] {escape(outcome.detail)}"
     scores = "  ".join(f"[{_BAND_COLOURS[score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
     scores += "".join(f"  [red]{failure.scorer} {failure.reason}[/red]" for failure in outcome.scorer_failures)
     notable = ", ".join(_notable(outcome))
@@ -73,7 +71,7 @@ def outcome_line(outcome: Outcome) -> str:
 
 def partial_line(verdict: PartialVerdict) -> str:
     """One verdict on a segment that is being made in one line, with markup."""
-    place = f"{verdict.starts_at:%H:%M:%S} {escape(_plain(verdict.rendition.key)):24} #{verdict.sequence:<6}"
+    place = f"{verdict.starts_at:%H:%M:%S} {escape(verdict.rendition.key):24} #{verdict.sequence:<6}"
     span = f"{verdict.from_seconds:.1f} to {verdict.to_seconds:.1f} s of it"
     if verdict.score is None:
         return f"[dim]{place} {span} [/dim] [red]unscored: {verdict.unscored}[/red]"
@@ -82,7 +80,7 @@ def partial_line(verdict: PartialVerdict) -> str:
 
 def alert_line(alert: Alert) -> str:
     """One alert in one line, with markup."""
-    about = escape(_plain(f"{alert.rule} {alert.series}: {alert.summary}"))
+    about = escape(f"{alert.rule} {alert.series}: {alert.summary}")
     if alert.state == "open":
         return f"[bold red]ALERT[/bold red] {alert.severity} {about}"
     return f"[bold green]RESOLVED[/bold green] {about}"
@@ -100,7 +98,7 @@ def rule_change_table(before: Sequence[Alert], after: Sequence[Alert] | None) ->
         ended = f"{alert.resolved_at:%Y-%m-%d %H:%M:%S}" if alert.resolved_at else "open"
         table.add_row(
             which,
-            alert.rule,
+            escape(alert.rule),
             escape(alert.series),
             f"{alert.began_at:%Y-%m-%d %H:%M:%S}",
             f"{alert.opened_at:%Y-%m-%d %H:%M:%S}",
@@ -127,7 +125,7 @@ def scorers_table(
             if spec.version == newest[spec.name]:
                 known |= {scorer_id.partition("@")[0] for scorer_id in known}
             is_used = "✓" if known & set(used) else ""
-            table.add_row(full, is_used, picture, spec.licence.name, allowed, escape(spec.description))
+            table.add_row(full, is_used, picture, escape(spec.licence.name), allowed, escape(spec.description))
     return table
 
 
@@ -143,13 +141,8 @@ def _name(outcome: Outcome) -> str:
     segment = outcome.segment
     last = printable(decode_url_path(segment.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]))
     if segment.rendition.stream_id == last:
-        return escape(_plain(last))
-    return escape(_plain(f"{segment.rendition.key} #{segment.sequence} {last}"))
-
-
-def _plain(text: str) -> str:
-    """Text that only prints: what would move the cursor or turn the line around is written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return escape(last)
+    return escape(f"{segment.rendition.key} #{segment.sequence} {last}")
 
 
 def _picture(event: QualityEvent) -> str:

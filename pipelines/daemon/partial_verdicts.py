@@ -78,9 +78,12 @@ class _OpenSegmentWatcher:
     async def watch(self, opened: OpenSegment) -> None:
         """Observe the parts that are listed; or a growing segment, chunk by chunk, until it is whole."""
         if not opened.is_growing:
-            observation = self._observer.observe(opened, self._fetched, from_seconds=self._seconds_reached(opened))
-            hinted = self._observer.fetch_hinted(opened, self._fetched)
-            await run_concurrently([self._publish(observation), hinted])
+            reached, works = self._seconds_reached(opened), [self._observer.fetch_hinted(opened, self._fetched)]
+            end = opened.offset_seconds + sum(part.duration_seconds for part in opened.parts)
+            # a playlist may list what it did before, or be an older copy
+            if not reached or end > reached:
+                works.append(self._publish(self._observer.observe(opened, self._fetched, from_seconds=reached)))
+            await run_concurrently(works)
         elif opened.sequence != self._received_sequence:
             media = GrowingMedia()
             await run_concurrently([self._receive(opened, media), self._observe_chunks(opened, media)])

@@ -141,7 +141,7 @@ def compare(
 )
 @click.option(
     "--sd",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, min_open=True),
     help="Standard deviation of one segment's difference between the arms, in points.",
 )
 @click.option(

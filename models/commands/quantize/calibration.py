@@ -63,6 +63,11 @@ class ProductProbe:
         self._seen = {name: _Input() for name in inputs}
         self._probe = ValueProbe(file, output=output, watched=tuple(inputs), threads=threads)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the products' outputs."""
+        return tuple(str(node.outputs[0].name) for node, _ in self._products)
+
     def run(self, feeds: Mapping[str, Array]) -> Array:
         """The graph's own output."""
         output, *inputs = self._probe.run(feeds)

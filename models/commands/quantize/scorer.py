@@ -35,6 +35,8 @@ _FLOAT_SHARES = (0.0, 0.125, 0.25, 0.5)
 _RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 """Weights of the squared change of the last product, as shares of the mean square of its inputs, times the rows."""
 _MIN_HELD_OUT = 4
+_TRIED = ".tried"
+"""In the names of graphs until they are accepted, so that a try does not touch an earlier form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +114,13 @@ class _Quantization:
             for step in self._float.steps
             if _has_products(self._folder, step)
         }
-        if not self._probes:
-            raise DataError(
-                f"{sheet}: has no products of matrices with weights; convolutions stay in float32, as their 8-bit "
-                "forms are not faster on CPUs: there is nothing to gain"
-            )
         self._head = self._find_head()
+        head = (self._head.step, self._head.output)
+        if all((name, output) == head for name, probe in self._probes.items() for output in probe.outputs):
+            raise DataError(
+                f"{sheet}: has no products of matrices with weights but the last one; convolutions stay in float32, as "
+                "their 8-bit forms are not faster on CPUs: there is nothing to gain"
+            )
         self._calibrations: dict[str, GraphCalibration] = {}
         self._exact_head_rows: list[Rows] = []
         self._written: list[Path] = []
@@ -174,6 +177,11 @@ class _Quantization:
 
     def finish(self, follows: _Follows, pictures: int) -> Path:
         """Write sheet and manifest; returns the path of the manifest."""
+        for file in dict.fromkeys(self._written):
+            file.replace(file.with_name(file.name.replace(_TRIED, "")))
+        self._steps = tuple(
+            replace(step, graph=replace(step.graph, file=step.graph.file.replace(_TRIED, ""))) for step in self._steps
+        )
         table = self._float.table
         name = f"{table['name'].removesuffix(f'-{FLOAT}')}-{INT8}"
         target = self._folder / f"{name}@{table['version']}.parts.json"
@@ -265,7 +273,7 @@ class _Quantization:
 
     def _path(self, step: str) -> Path:
         file = self._step(step).graph.file
-        return self._folder / file.replace(f"-{FLOAT}@", f"-{INT8}@")
+        return self._folder / file.replace(f"-{FLOAT}@", f"-{INT8}{_TRIED}@")
 
     def _save(self, step: str, model: ir.Model) -> None:
         path = self._path(step)

@@ -72,10 +72,10 @@ class GrowingMedia:
 
     def receive(self, init: bytes, body: bytearray) -> None:
         """Take what has come by now."""
-        self._init, self._body = init, body
         end = _end_of_chunks(body)
+        # a fetch that is tried again begins anew
         if end > self._end:
-            self._end = end
+            self._init, self._body, self._end = init, body, end
             self._changed.set()
 
     def end(self) -> None:
@@ -159,9 +159,10 @@ class PartialObserver:
         if opened.hint is None:
             return
         part = _following_part(opened.hint)
-        with suppress(TimeoutError, SegmentError), unexpected_as(FetchError, part):
+        with suppress(TimeoutError, SegmentError):
             async with asyncio.timeout(_HINTED_PARTS * opened.part_seconds):
-                fetched[_part_key(part)] = await self._fetch(part)
+                with unexpected_as(FetchError, part):
+                    fetched[_part_key(part)] = await self._fetch(part)
 
     async def observe_media(self, opened: OpenSegment, media: bytes, *, from_seconds: float = 0.0) -> PartialVerdict:
         """The verdict on what has come of a segment since `from_seconds` after its start.

@@ -118,6 +118,20 @@ async def test_a_segment_without_parts_is_tried_with_fewer_views() -> None:
             assert len((await pool.decode(moving_clip(), views=(SMALL,))).times_seconds) == 3
 
 
+async def test_with_fewer_views_nothing_else_is_left_out() -> None:
+    """The views of all scorers were too much for the memory, with and without the reference."""
+    reference = ReferenceMedia(media=moving_clip(), request=ReferenceRequest(measures=("psnr",)))
+    options: Any = {"measures": ("si",), "reference": reference, "signals": ()}
+    async with DecoderPool(1, limits=DecodeLimits(max_view_bytes=3 * SMALL.row_bytes)) as pool:
+        with tries_of_one_segment():
+            with pytest.raises(DecodeError, match="too_long"):
+                await pool.decode(moving_clip(), views=(SMALL, LARGE), **options)
+            decoded = await pool.decode(moving_clip(), views=(SMALL,), **options)
+    assert decoded.reference is not None
+    assert [score.measure for score in decoded.reference.scores] == ["psnr"]
+    assert not decoded.media.notes
+
+
 async def test_each_segment_has_its_own_limit() -> None:
     """What one has taken is not missing to the next."""
     async with FaultyPool("timeout", ["pictures"]) as pool:

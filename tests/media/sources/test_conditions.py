@@ -177,7 +177,9 @@ DASH: dict[str, tuple[str | Files, list[str]]] = {
     ),
     "S without d before another": (mpd(timeline('<S t="0"/><S t="2" d="2"/>')), BY_TIME),
     "S with a word for d behind another": (mpd(timeline('<S t="0" d="2"/><S d="two"/>')), BY_TIME),
-    "S with words for t and r": (mpd(timeline('<S t="x" d="2" r="y"/><S t="2" d="2"/>')), BY_TIME),
+    "S with a word for r": (mpd(timeline('<S t="0" d="2" r="y"/><S t="2" d="2"/>')), BY_TIME),
+    "S that repeats without d": (mpd(timeline('<S t="0" r="1"/><S t="4" d="2"/>')), BY_TIME),
+    "S with a word for t": (mpd(timeline('<S t="x" d="2"/>')), ['90p 0 playlist: t is not an integer: "x"']),
     "a single S without d": (mpd(timeline('<S t="0"/>')), ["90p 0 playlist: S 1 of the SegmentTimeline has no usable"]),
     "whole numbers as floats": (mpd(ONE_SET.replace('duration="2"', 'duration="2.0"')), VIDEO),
     "a timescale of 0": (

@@ -115,7 +115,8 @@ class SegmentTries:
     def fail(self, error: DecodeError, *, is_last: bool) -> None:
         """Note that a try failed; raises its error when it was the last one or decoding less would not help."""
         if is_last or error.reason not in _COSTLY_REASONS:
-            self._without_parts = self._without_parts or is_last
+            # fewer views may be decoded within the limits together with these parts
+            self._without_parts = self._without_parts or (is_last and error.reason in ("timeout", "crashed"))
             raise error
         self.error = self.error or error
         self._without_parts = error.reason == "timeout"

@@ -17,7 +17,7 @@ import skimage.data  # noqa: E402
 from models import __main__ as command  # noqa: E402
 from models.commands.quantize.command import find_files  # noqa: E402
 from models.data.csv_scores import DataError  # noqa: E402
-from models.export.assembly import published  # noqa: E402
+from models.export.assembly import picture_scorers, published  # noqa: E402
 from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
 from vqmon.cli.main import main  # noqa: E402
 from vqmon.scoring.manifests.composite_scorer import load_composite_spec  # noqa: E402
@@ -115,3 +115,41 @@ def test_what_cannot_be_quantized_says_why(bundles: Path, tmp_path: Path) -> Non
     (bundles / "liqe-fp32@1.json").unlink()
     with pytest.raises(SystemExit, match=r"liqe-fp32@1\.json: missing, .*--scale"):
         quantize(bundles)
+
+
+def test_a_refusal_leaves_an_earlier_form_as_it_is(bundles: Path) -> None:
+    quantize(bundles, "--max-loss", "0.1")
+    before = {path.name: path.read_bytes() for path in bundles.iterdir()}
+    with pytest.raises(SystemExit):
+        quantize(bundles, "--max-loss", "-1")
+    assert {path.name: path.read_bytes() for path in bundles.iterdir()} == before
+    command.main(["verify", "liqe", "--dtype", "int8", "--built", str(bundles)])
+
+
+class Convolutional(torch.nn.Module):
+    """Convolutions, and a last layer that is a product of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torch.nn.Conv2d(3, 8, 3)
+        self.fc = torch.nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) -> (batch, 1)."""
+        return self.fc(torch.relu(self.features(x)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_convolutions_with_a_last_product_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    torch.save(Convolutional().state_dict(), tmp_path / "weights.pt")
+    kit = published.PUBLISHED_SCORERS["db_cnn"]
+    small = replace(kit, files={"db_cnn": replace(kit.files["db_cnn"], build=Convolutional)})
+    monkeypatch.setattr(published, "PUBLISHED_SCORERS", {"db_cnn": small})
+    scorer = picture_scorers.PICTURE_SCORERS["db_cnn"]
+    scorer = replace(scorer, build=Convolutional, crops=replace(scorer.crops, side=64, short_side=0))
+    monkeypatch.setattr(picture_scorers, "PICTURE_SCORERS", {"db_cnn": scorer})
+    write_pictures(tmp_path / "photos", 12)
+    built = str(tmp_path / "bundles")
+    command.main(["export", "db_cnn", "--weights", str(tmp_path / "weights.pt"), "--dtype", "fp32", "--built", built])
+    with pytest.raises(SystemExit, match="nothing to gain"):
+        command.main(["quantize", "db_cnn", "--clips", str(tmp_path / "photos"), "--built", built, "--threads", "1"])

@@ -131,8 +131,8 @@ async def test_a_growing_segment_is_observed_up_to_its_last_complete_chunk() -> 
     assert verdict.score is not None
 
 
-async def test_a_part_that_is_announced_is_requested_once() -> None:
-    """It is there when the playlist lists it; one that fails or does not come is requested again then."""
+async def test_a_part_that_is_announced_is_requested_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It is there when the playlist lists it; one that fails or does not come is requested again then, no error."""
     packager = Packager()
     third = replace(opened(3), parts=opened(3).parts[:2], hint=opened(3).parts[2])
     away = replace(third, hint=replace(opened(3).parts[2], url="away"))
@@ -160,6 +160,28 @@ async def test_a_part_that_is_announced_is_requested_once() -> None:
         await late.fetch_hinted(replace(third, part_seconds=0.01), fetched)
     assert len(fetched) == 3
     assert verdict.score is not None
+    assert not caplog.records
+
+
+class Repeating(Watching):
+    """A rendition whose playlist lists the same parts again, and then is an older copy."""
+
+    async def open_segments(self):  # type: ignore[no-untyped-def]
+        for count in (2, 2, 1, 3):
+            yield opened(count)
+
+
+async def test_parts_are_scored_once() -> None:
+    """There is no verdict on nothing new, nor one that goes back."""
+    watching, verdicts, slots = Repeating(), list[PartialVerdict](), FairSlots(1).of("news")
+    async with DecoderPool(1) as pool:
+        partial = observer(Packager(), pool)
+        await watch_open_segments(watching, partial, watching.queue, running=slots, on_partial=verdicts.append)
+    assert [(verdict.from_seconds, verdict.to_seconds) for verdict in verdicts] == [
+        (0.0, pytest.approx(0.8)),
+        (pytest.approx(0.8), pytest.approx(1.2)),
+    ]
+    watching.filling.cancel()
 
 
 class Growing(Watching):

@@ -57,6 +57,8 @@ def lower_bound(
         low = at_least
     while high - low > _PRECISION * largest_loss:
         middle = (low + high) / 2
+        if not low < middle < high:
+            break
         if log_capital(values, middle, largest_loss=largest_loss) >= needed:
             low = middle
         else:

@@ -164,12 +164,13 @@ def packet_damage(video: VideoPackets, timestamps: Sequence[int]) -> list[float]
 def dropped_frames(video: VideoPackets, timestamps: Sequence[int]) -> list[float]:
     """For each sampled frame the share of the frames that the timeline lacks since the one before it.
 
-    A step of k median steps between two shown pictures, k rounded, counts as k - 1 missing frames.
+    A step of k median steps between two shown pictures, k rounded, counts as k - 1 missing frames. Nothing is known
+    where some pictures have no times (MPEG program streams).
     """
     missing, counts = np.zeros(len(timestamps)), np.zeros(len(timestamps))
-    shown = zip(video.packets, video.pictures, strict=True)
-    moments = np.unique([packet.pts for packet, picture in shown if picture.is_shown and packet.pts is not None])
-    if len(moments) < 3:
+    shown = [p.pts for p, picture in zip(video.packets, video.pictures, strict=True) if picture.is_shown]
+    moments = np.unique([time for time in shown if time is not None])
+    if len(moments) < 3 or (video.demuxer == "mpeg" and None in shown):
         return [0.0] * len(timestamps)
     steps = np.diff(moments)
     lost = np.maximum(np.rint(steps / np.median(steps)) - 1, 0)

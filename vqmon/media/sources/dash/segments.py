@@ -214,17 +214,20 @@ def _parse_timing(addressing: xml.SegmentAddressing) -> SegmentTiming:
 
 
 def _parse_timeline(elements: Sequence[Element]) -> list[TimelineEntry]:
-    """The S elements; one without a usable `d` lasts until the next one, or as long as the one before."""
-    times = [_integer_or_none(element, "t") for element in elements]
+    """The S elements; one without a usable `d` lasts until the next one, or as long as the one before.
+
+    A `t` that is no integer is refused: all that follows would be at wrong times.
+    """
+    times = [xml.parse_integer(element.attrib, "t", 0) if "t" in element.attrib else None for element in elements]
     entries: list[TimelineEntry] = []
     for index, (element, time) in enumerate(zip(elements, times, strict=True)):
-        length = _integer_or_none(element, "d")
+        length, repeats = _integer_or_none(element, "d"), _integer_or_none(element, "r") or 0
         if length is None or length < 0:
             following = times[index + 1] if index + 1 < len(times) else None
-            length = _length_until(time, following) or (entries[-1].length if entries else 0)
+            together = _length_until(time, following) // (max(repeats, 0) + 1)
+            length = together or (entries[-1].length if entries else 0)
             if not length:
                 raise SegmentError("playlist", f"S {index + 1} of the SegmentTimeline has no usable duration (d)")
-        repeats = _integer_or_none(element, "r") or 0
         entries.append(TimelineEntry(time=time, length=length, count=-1 if repeats < 0 else repeats + 1))
     return entries
 

@@ -24,6 +24,9 @@ MXF = bytes.fromhex("060e2b34020501010d0102010102")
         (bytes(5000), "not_media"),
         (b"\x1f\x43\xb6\x75" + bytes(50), "missing_init"),
         (b"\x00\x00\x00\x10moof" + bytes(8) + b"\x00\x00\x00\x10mdat" + bytes(8), "missing_init"),
+        # boxes of 435 and 442 bytes, whose lengths are start codes of MPEG video
+        (b"\0\0\1\xb3emsg" + bytes(427) + b"\0\0\0\x10moof" + bytes(8), "missing_init"),
+        (b"\0\0\1\xbamoof" + bytes(434), "missing_init"),
         (b"\0\0\0\x18moov\0\0\0\x10trak\0\0\0\x08encv", "encrypted"),
         ((b"\x47\x01\x00\x90" + bytes(184)) * 50, "encrypted"),
         (ADTS * 3, "no_video"),

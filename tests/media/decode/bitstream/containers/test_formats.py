@@ -134,6 +134,13 @@ async def test_an_avi_with_empty_pictures_has_the_rate_of_its_decoding_times(poo
     assert decoded.media.fps == pytest.approx(25, rel=0.01)
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_pictures_without_a_time_of_their_own_are_not_lost_ones(pool: DecoderPool) -> None:
+    """A packet of a program stream that holds several pictures tells the time of the first."""
+    decoded = await pool.decode(clip(*x264(gop=12), container="vob", seconds=4), views=[VIEW])
+    assert set(decoded.signals["dropped_frames"]) == {0.0}
+
+
 def test_every_container_and_codec_has_a_fixture() -> None:
     """Those of MPEG-TS and the browsers' codecs are in the tests of the worker."""
     assert set(CONTAINERS) - {form.container for form in FORMATS.values()} == {"mpegts"}

@@ -77,13 +77,14 @@ def detect_demuxer(media: bytes) -> str:
     """
     if not media:
         raise DecodeError("empty")
+    # before the start codes: a first box of 435 or 442 bytes begins as MPEG video does
+    if media[4:8] in _ISO_BOXES:
+        _check_iso(media)
+        return "mov"
     if (demuxer := _demuxer_by_start(media)) is not None:
         return demuxer
     if media.startswith(CLUSTER):
         raise DecodeError("missing_init", "WebM clusters without their header")
-    if media[4:8] in _ISO_BOXES:
-        _check_iso(media)
-        return "mov"
     if packet_layout(media) is not None:
         check_scrambling(media)
         return "mpegts"
