@@ -4,6 +4,7 @@
       SettingsError       a setting, rule or manifest file is wrong; the message names file, key and remedy
         NoHistoryError      there is no history yet that could be read
       ScorerError         a scorer bundle cannot be trusted or loaded
+        UnknownScorerError  no bundle has the name that was given
       WireError           bytes from outside do not follow the schema
       StoreError          the history cannot be opened, read or written
         StoreUnreachableError   its server does not answer; what was being written may be there or not
@@ -99,6 +100,14 @@ class NoHistoryError(SettingsError):
 
 class ScorerError(VqmonError):
     """A scorer bundle cannot be trusted or loaded."""
+
+
+class UnknownScorerError(ScorerError):
+    """No bundle has the name that was given; `name` is that."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"unknown scorer {name!r}; {detail}")
+        self.name = name
 
 
 class WireError(VqmonError):

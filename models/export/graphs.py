@@ -143,7 +143,7 @@ def torch_dtype(value: ir.Value) -> torch.dtype:
     return ir.tensor_adapters.to_torch_dtype(value.dtype)
 
 
-def add_initializer(model: ir.Model, tensor: ir.LazyTensor) -> ir.Value:
+def add_initializer(model: ir.Model, tensor: ir.TensorProtocol) -> ir.Value:
     """Register a tensor as an initializer of the graph."""
     value = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     model.graph.register_initializer(value)

@@ -7,7 +7,6 @@
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -80,7 +79,7 @@ def quantize_statically(model: ir.Model, ranges: Mapping[str, ActivationRange], 
             dequantized[name] = _round_activations(model, node, source, ranges[name])
         codes, scale = _quantize_columns(torch.tensor(weight_values(weight)))
         packed = [
-            _stored(model, array, f"{node.outputs[0].name}.{field}")
+            add_initializer(model, ir.tensor(array, name=f"{node.outputs[0].name}.{field}"))
             for field, array in (
                 ("codes", codes.numpy()),
                 ("scale", scale.numpy()),
@@ -136,20 +135,14 @@ def _scale_and_zero(bounds: ActivationRange) -> tuple[np.float32, np.uint8]:
 def _round_activations(model: ir.Model, before: ir.Node, source: ir.Value, bounds: ActivationRange) -> ir.Value:
     scale, zero = _scale_and_zero(bounds)
     step = [
-        _stored(model, np.asarray(each), f"{source.name}.{field}") for field, each in (("scale", scale), ("zero", zero))
+        add_initializer(model, ir.tensor(np.asarray(each), name=f"{source.name}.{field}"))
+        for field, each in (("scale", scale), ("zero", zero))
     ]
     quantized = ir.node("QuantizeLinear", [source, *step])
     restored = ir.node("DequantizeLinear", [quantized.outputs[0], *step])
     for node in (quantized, restored):
         _insert_before(model, before, node)
     return restored.outputs[0]
-
-
-def _stored(model: ir.Model, array: NDArray[Any], name: str) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    model.graph.register_initializer(value)
-    return value
 
 
 def pack_blocks(weight: Tensor, bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
@@ -216,23 +209,16 @@ def _replace_by_integer_product(
 ) -> None:
     codes, activation_scale, zero_point = quantized
     name, shape = str(weight.name), static_shape(weight)
-    weight_codes = add_initializer(
-        model,
-        lazy_tensor(
-            lambda: _quantize_columns(_read_weight(weight).float())[0],
-            dtype=torch.int8,
-            shape=shape,
-            name=f"{name}.codes",
-        ),
-    )
-    scale = add_initializer(
-        model,
-        lazy_tensor(
-            lambda: _quantize_columns(_read_weight(weight).float())[1],
-            dtype=torch.float32,
-            shape=shape[1:],
-            name=f"{name}.scale",
-        ),
+
+    def compute(index: int) -> Tensor:
+        return _quantize_columns(_read_weight(weight).float())[index]
+
+    fields = (("codes", torch.int8, shape), ("scale", torch.float32, shape[1:]))
+    weight_codes, scale = (
+        add_initializer(
+            model, lazy_tensor(partial(compute, index), dtype=dtype, shape=field_shape, name=f"{name}.{field}")
+        )
+        for index, (field, dtype, field_shape) in enumerate(fields)
     )
     # ONNX Runtime fuses this order of nodes to MatMulIntegerToFloat.
     product = ir.node("MatMulInteger", [codes, weight_codes, zero_point])

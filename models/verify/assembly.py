@@ -20,7 +20,7 @@ from models.export.assembly.writer import (
     read_sheet_inputs,
 )
 from models.export.graphs import FORBIDDEN_OPERATORS
-from models.verify.owl_runner import with_exact_float32
+from models.verify.owl_runner import session_options, with_exact_float32
 from models.verify.pair import VerifyError
 from vqmon.scoring.manifests.composite_scorer import StepSpec
 
@@ -74,11 +74,8 @@ class AssemblyRunner:
 
 
 def _open_session(file: Path, provider: str = _CPU_PROVIDER, threads: int = 2) -> onnxruntime.InferenceSession:
-    """A session that folds no large constants and whose idle threads do not spin for long."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
+    """A session that folds no large constants."""
+    options = session_options(threads)
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MAX_FOLDED_BYTES))
     return onnxruntime.InferenceSession(str(file), options, providers=[with_exact_float32(provider)])
 

@@ -60,10 +60,7 @@ class LevelScorerRunner:
         )
 
     def _open_session(self, graph: GraphSpec) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
+        options = session_options(self._threads)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         return onnxruntime.InferenceSession(
             str(self._folder / graph.file), options, providers=[with_exact_float32(self.provider)]
@@ -78,6 +75,15 @@ def misplaced_operators(session: onnxruntime.InferenceSession, provider: str) ->
         for node in subgraph.get_nodes()
         if subgraph.ep_name != provider and node.op_type in COMPUTE_OPERATORS
     }
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Options of a session that says nothing but errors, and whose idle threads do not spin for long."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
+    return options
 
 
 def with_exact_float32(provider: str) -> str | tuple[str, dict[str, str]]:

@@ -10,7 +10,7 @@ from functools import partial
 from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier
 from vqmon.core.cascade import PromotionPolicy
 from vqmon.core.types import Display
-from vqmon.errors import ScorerError
+from vqmon.errors import ScorerError, UnknownScorerError
 from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
 from vqmon.scoring.runtime.batcher import BatchFacts
 from vqmon.scoring.runtime.devices import select_gpus
@@ -63,7 +63,7 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
             except ScorerError as error:
                 # those of scoring.scorers may also come from the command line
                 is_named = not setting or str(error).startswith("scoring.")
-                text = f"{error}{_measure_hint(names, str(error))}"
+                text = f"{error}{_measure_hint(error)}"
                 raise ScorerError(text if is_named else f"{setting}: {text}") from error
             _check_views(scorers)
             return scorers
@@ -90,9 +90,9 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
         )
 
 
-def _measure_hint(names: Sequence[str], error: str) -> str:
+def _measure_hint(error: ScorerError) -> str:
     """Where a measure belongs that was named as a scorer; empty when the error is not about one."""
-    name = next((name for name in names if f"unknown scorer {name!r}" in error), "")
+    name = error.name if isinstance(error, UnknownScorerError) else ""
     if name in ALONE_MEASURES:
         return f". {name} is a measure: name it in scoring.measures, or with --measure {name}"
     return f". {name} is a reference measure: name it in scoring.references" if name in REFERENCE_MEASURES else ""

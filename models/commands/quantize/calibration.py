@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.commands.quantize.refit import Rows
 from models.export.quantize import ActivationRange, round_activations, round_weight, stored_products, weight_values
+from models.verify.owl_runner import session_options
 
 Array = NDArray[np.generic]
 _PERCENTILES = (100.0, 99.999, 99.99, 99.9)
@@ -114,7 +115,9 @@ class ValueProbe:
         self._inner = [name for name in watched if name not in outer]
         model.graph.outputs.extend(values[name] for name in self._inner)
         self._watched, self._output = tuple(watched), output
-        self._session = _open_session(model, threads=threads)
+        self._session = onnxruntime.InferenceSession(
+            ir.to_proto(model).SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
+        )
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The graph's own output, and the watched values in their order."""
@@ -140,12 +143,3 @@ def _candidate_ranges(seen: _Input) -> Sequence[ActivationRange]:
 def _cost(rows: Rows, rounded: Rows, weight: Rows) -> float:
     exact = rows @ weight
     return float(np.linalg.norm(rounded @ round_weight(weight) - exact) / max(float(np.linalg.norm(exact)), 1e-12))
-
-
-def _open_session(model: ir.Model, *, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
-    graph = ir.to_proto(model).SerializeToString()
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -208,7 +208,7 @@ class _Quantization:
     def _find_head(self) -> _Head:
         """The last product of the last graph that has one, whose input a graph can give."""
         for step in reversed(self._float.steps):
-            if _has_products(self._folder, step):
+            if step.name in self._probes:
                 node, _ = stored_products(ir.load(self._folder / step.graph.file))[-1]
                 assert node.inputs[0] is not None
                 return _Head(step=step.name, output=str(node.outputs[0].name), source=str(node.inputs[0].name))

@@ -237,6 +237,11 @@ def subtitle_name(language: str, label: str) -> str:
     return "".join(character for character in text if character.isprintable())[:_MAX_NAME_CHARACTERS] or "subtitles"
 
 
+def quote_value(text: str) -> str:
+    """A value for messages: in quotes, printable, at most 40 characters."""
+    return f'"{text[:40]}"' if text.isprintable() else ascii(text[:40])
+
+
 def resolve_url(base: str, reference: str) -> str:
     """Resolve a URL reference in a playlist against the playlist's own URL; raises SegmentError("playlist").
 

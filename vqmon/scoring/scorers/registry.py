@@ -13,7 +13,7 @@ import numpy as np
 from vqmon.core.calibration import interval_at, percentile_of
 from vqmon.core.scores import pool
 from vqmon.core.types import DecodedSegment, Display, Score, ScorerIdentity, View
-from vqmon.errors import ScorerError
+from vqmon.errors import ScorerError, UnknownScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, load_composite_spec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, builtin_folder, find_bundles, load_frame_spec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, load_level_spec
@@ -274,7 +274,7 @@ def _resolve_task(name: str, bundles: Mapping[str, Path]) -> tuple[Path, str]:
 
 
 def resolve_manifests(names: Iterable[str], bundles: Mapping[str, Path]) -> dict[str, Path]:
-    """Scorer id -> manifest of each `name` (the newest version) or `name@version`; raises ScorerError if unknown."""
+    """Scorer id -> manifest of each `name` (the newest version) or `name@version`; raises UnknownScorerError."""
     manifests = {}
     for name in names:
         matches = [scorer_id for scorer_id in bundles if name in (scorer_id, scorer_id.split("@")[0])]
@@ -282,7 +282,7 @@ def resolve_manifests(names: Iterable[str], bundles: Mapping[str, Path]) -> dict
             candidates = sorted({*bundles, *(scorer_id.split("@")[0] for scorer_id in bundles)})
             closest = difflib.get_close_matches(name, candidates, n=1)
             hint = f"did you mean {closest[0]!r}? " if closest else ""
-            raise ScorerError(f"unknown scorer {name!r}; {hint}known: {', '.join(sorted(bundles)) or 'none'}")
+            raise UnknownScorerError(name, f"{hint}known: {', '.join(sorted(bundles)) or 'none'}")
         newest = max(matches, key=_version)
         manifests[newest] = bundles[newest]
     return manifests

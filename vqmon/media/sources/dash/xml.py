@@ -11,6 +11,7 @@ from defusedxml.ElementTree import fromstring
 
 from vqmon.core.types import ByteRange
 from vqmon.errors import SegmentError
+from vqmon.media.sources.media_playlist import quote_value
 
 _MAX_XML_BYTES = 4_000_000
 """A parsed XML document takes up to a hundred times its size in memory."""
@@ -62,18 +63,13 @@ def find_child(element: Element, name: str) -> Element | None:
     return next((child for child in element if local_name(child) == name), None)
 
 
-def _quote_value(text: str) -> str:
-    """A value for messages: in quotes, printable, at most 40 characters."""
-    return f'"{text[:40]}"' if text.isprintable() else ascii(text[:40])
-
-
 def parse_integer(attributes: Mapping[str, str], name: str, default: int) -> int:
     """An integer attribute of at most 18 digits; raises SegmentError("playlist")."""
     text = attributes.get(name)
     if text is None:
         return default
     if not _INTEGER.fullmatch(text):
-        raise SegmentError("playlist", f"{name} is not an integer: {_quote_value(text)}")
+        raise SegmentError("playlist", f"{name} is not an integer: {quote_value(text)}")
     return int(text.partition(".")[0])
 
 

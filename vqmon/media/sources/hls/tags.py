@@ -7,7 +7,14 @@ from typing import Any
 
 from vqmon.core.types import ByteRange
 from vqmon.media.sources.hls.ad_breaks import read_cue
-from vqmon.media.sources.media_playlist import MAX_ENTRIES, MAX_SEQUENCE, ParseWarnings, parse_seconds, parse_timestamp
+from vqmon.media.sources.media_playlist import (
+    MAX_ENTRIES,
+    MAX_SEQUENCE,
+    ParseWarnings,
+    parse_seconds,
+    parse_timestamp,
+    quote_value,
+)
 
 M3u8Dict = dict[str, Any]
 """A playlist, or a part of one, as the `m3u8` library parses it."""
@@ -118,7 +125,7 @@ class TagReader:
         # attributes may follow without a comma, as in channel lists
         segment["duration"] = parse_seconds(text.split(maxsplit=1)[0] if text else text)
         if not segment["duration"] and not _is_no_duration(text):
-            self._warnings.add(f"{where}: {_quote_value(text)} is no duration; it counts as unknown")
+            self._warnings.add(f"{where}: {quote_value(text)} is no duration; it counts as unknown")
         state["expect_segment"] = True
 
     def _read_byte_range(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
@@ -127,7 +134,7 @@ class TagReader:
         if is_byte_range(text):
             segment["byterange"] = text
         else:
-            segment["problem"] = f"{where}: {_quote_value(text)} is no byte range"
+            segment["problem"] = f"{where}: {quote_value(text)} is no byte range"
         state["expect_segment"] = True
 
     def _read_key(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
@@ -145,7 +152,7 @@ class TagReader:
         if not section.get("uri"):
             section["problem"] = f"{where}: there is no URI"
         elif text is not None and not is_byte_range(text):
-            section["problem"] = f"{where}: {_quote_value(text)} is no byte range"
+            section["problem"] = f"{where}: {quote_value(text)} is no byte range"
         state["current_segment_map"] = section
         tree["segment_map"].append(section)
         self.map_keys.append(state["current_key"])
@@ -159,16 +166,14 @@ class TagReader:
             self.first_sequence = sequence
             return
         self.first_sequence = None
-        self._warnings.add(
-            f"{where}: {_quote_value(text)} is no number from 0 to 2^62; segments are counted by address"
-        )
+        self._warnings.add(f"{where}: {quote_value(text)} is no number from 0 to 2^62; segments are counted by address")
 
     def _read_date(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
         time = parse_timestamp(value.strip("\"'"))
         if time is not None:
             state["current_program_date_time"] = time
         else:
-            self._warnings.add(f"{where}: {_quote_value(value)} is no time")
+            self._warnings.add(f"{where}: {quote_value(value)} is no time")
 
     def _read_type(self, value: str, _where: str, tree: M3u8Dict, _state: M3u8Dict) -> None:
         tree["playlist_type"] = value.strip("\"'").lower()
@@ -176,7 +181,7 @@ class TagReader:
     def _read_target(self, value: str, where: str, tree: M3u8Dict, _state: M3u8Dict) -> None:
         tree["targetduration"] = parse_seconds(value.strip("\"'"))
         if not tree["targetduration"]:
-            self._warnings.add(f"{where}: {_quote_value(value)} is no duration; the longest segment counts")
+            self._warnings.add(f"{where}: {quote_value(value)} is no duration; the longest segment counts")
 
     def _read_variant(self, value: str, where: str, tree: M3u8Dict, state: M3u8Dict) -> None:
         attributes: M3u8Dict = {"where": where} | _parse_attributes(value)
@@ -184,7 +189,7 @@ class TagReader:
             text = attributes.get(name)
             if text is not None and not _UNITLESS_NUMBER.fullmatch(text):
                 label = name.upper().replace("_", "-")
-                self._warnings.add(f"{where}: {label}={_quote_value(text)} is no number")
+                self._warnings.add(f"{where}: {label}={quote_value(text)} is no number")
             attributes[name] = float(text) if text is not None and _UNITLESS_NUMBER.fullmatch(text) else 0.0
         tree["is_variant"] = True
         state["stream_info"] = attributes
@@ -227,7 +232,7 @@ class TagReader:
         if text.isascii() and text.isdigit() and int(text[:9]) <= MAX_ENTRIES:
             self.skipped_segments = int(text[:9])
         else:
-            self._warnings.add(f"{where}: {_quote_value(text)} is no number of segments")
+            self._warnings.add(f"{where}: {quote_value(text)} is no number of segments")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,11 +281,6 @@ def number_lines(text: str, warnings: ParseWarnings) -> NumberedLines:
 def _warn_without_address(variant_number: int, warnings: ParseWarnings) -> None:
     if variant_number:
         warnings.add(f"line {variant_number}: EXT-X-STREAM-INF: no address follows; the rendition is left out")
-
-
-def _quote_value(text: str) -> str:
-    """A value for messages: in quotes, printable, at most 40 characters."""
-    return f'"{text[:40]}"' if text.isprintable() else ascii(text[:40])
 
 
 def _is_no_duration(text: str) -> bool:
