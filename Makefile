@@ -16,7 +16,8 @@ RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Tests run in one process per core, the tests of a file together; those of whole programs on real servers (tests/acceptance) take turns.
 # PARTS: those that need no services.
 PARTS := tests/core tests/media tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
-PARALLEL := -n auto --dist loadfile
+# A process that dies ends the run, with the name of its test: pytest-xdist 3.8 would wait for ever for the files that it hands to the others.
+PARALLEL := -n auto --dist loadfile --max-worker-restart 0
 READY := $(VENV)/ready-$(VERSION)
 READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
 READY_FUZZ := $(VENV_FUZZ)/ready-$(VERSION)

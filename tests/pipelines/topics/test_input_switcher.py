@@ -1,7 +1,6 @@
 """The outcomes of a fleet on an in-memory Kafka lead to decisions at a real receiver."""
 
-import os
-import signal
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,9 +10,9 @@ import pytest
 
 from pipelines.topics import input_switcher
 from tests import factories
-from tests.pipelines.memory_fleet import NAMES
+from tests.pipelines.memory_fleet import NAMES, until
 from tests.pipelines.service.delivery.test_inputs import SECRET
-from tests.receivers import Receiver, receiving
+from tests.receivers import receiving
 from vqmon.core.alerts.annotations import stream_end
 from vqmon.core.types import Outcome
 from vqmon.errors import NoHistoryError, SettingsError
@@ -40,13 +39,11 @@ for_seconds = 8
 
 
 class OutcomesTopic:
-    """Gets its records when it is opened, and ends the program when a decision has arrived."""
+    """Gets its records when it is opened."""
 
-    def __init__(self, receiver: Receiver) -> None:
-        self.receiver = receiver
+    def __init__(self) -> None:
         self.broker = MemoryBroker(2)
         self.put(outcome("news-1", 0, 10.0))
-        self.has_ended = False
 
     def put(self, value: Outcome) -> None:
         document = cloudevents.encode_outcome(value, source="test")
@@ -71,10 +68,6 @@ class OutcomesTopic:
         yield self
 
     async def poll(self, *, seconds: float) -> Sequence[Record]:
-        if any(message["data"]["kind"] == "switch" for message in self.receiver.notifications) and not self.has_ended:
-            self.has_ended = True
-            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-            os.kill(os.getpid(), signal.SIGTERM)
         return await self.consumer.poll(seconds=0.01)
 
 
@@ -97,8 +90,12 @@ async def test_decisions_need_streams_of_all_partitions(tmp_path: Path, monkeypa
     """The backup's scores are in another partition; what was published before the start counts for nothing."""
     monkeypatch.setenv("MATRIX_KEY", SECRET)
     with open_history(tmp_path / "vqmon.db", "write") as recorder, receiving() as receiver:
-        monkeypatch.setattr(input_switcher, "open_topic_consumer", OutcomesTopic(receiver).open)
-        await input_switcher.run(settings_in(tmp_path, url=receiver.url))
+        monkeypatch.setattr(input_switcher, "open_topic_consumer", OutcomesTopic().open)
+        program = asyncio.create_task(input_switcher.run(settings_in(tmp_path, url=receiver.url)))
+        await until(lambda: any(each.delivery == "delivered" for each in recorder.decisions.newest()))
+        program.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await program
         # beside the recorder, which has the file open all the time
         record, *earlier = recorder.decisions.newest()
     # the hold is there when the primary's partition was read first
