@@ -14,8 +14,9 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 DOCKER ?= docker
 RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Tests run in one process per core, the tests of a file together; those of whole programs on real servers (tests/acceptance) take turns.
-# PARTS: those that need no services.
-PARTS := tests/core tests/media tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
+# PARTS: those that need no services. What only libav and numpy decide (encoders, decoded pictures, measures) is the same on every Python.
+PARTS := tests/core tests/media/decode/test_pool.py tests/media/decode/test_protocol.py tests/media/decode/sandbox tests/media/fetch \
+  tests/media/sources tests/media/ancillary tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
 # A process that dies ends the run, with the name of its test: pytest-xdist 3.8 would wait for ever for the files that it hands to the others.
 PARALLEL := -n auto --dist loadfile --max-worker-restart 0
 READY := $(VENV)/ready-$(VERSION)
@@ -31,7 +32,7 @@ help:
 	@echo "make demo         the main job on this machine in two minutes (INPUT=clip.mp4 DEMO_SECONDS=105 KEEP=1)"
 	@echo "make test         every test that needs no torch"
 	@echo "make test-models  the tests of the torch side too"
-	@echo "make smoke        most tests without services on another Python (PYTHON=python3.13 VENV=.venv-newest)"
+	@echo "make smoke        most tests without services or much decoding on another Python (PYTHON=python3.13 VENV=.venv-newest)"
 	@echo "make check        format, lint, types, import rules, public face"
 	@echo "make docs         the documentation as a site: docs/_build/html/index.html; a broken link is an error"
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"

@@ -89,27 +89,25 @@ def totals_of(buckets: Sequence[TimeBucket], rendition: Rendition) -> list[tuple
     ]
 
 
-@pytest.mark.parametrize("scorer", ["lite@1", "other@2"])
-@pytest.mark.parametrize("count", [3, 12, 400])
-def test_buckets_equal_counting_one_by_one(filled: History, count: int, scorer: str) -> None:
+def test_buckets_equal_counting_one_by_one(filled: History) -> None:
     """From minutes and from what is in none yet, and below a minute from the outcomes: exact for each scorer."""
-    for rendition in (RENDITION, LOW):
-        if count == 400:
-            assert sum(part[0] for part in totals_of(buckets_of(filled, count=count, scorer=scorer), rendition)) == sum(
-                part[0] for part in expected(rendition, 1, scorer)
-            )
-        else:
-            assert totals_of(buckets_of(filled, count=count, scorer=scorer), rendition) == expected(
-                rendition, count, scorer
-            )
-    before = buckets_of(filled, count=count, scorer=scorer)
+    views = [(count, scorer) for count in (3, 12, 400) for scorer in ("lite@1", "other@2")]
+    before = [buckets_of(filled, count=count, scorer=scorer) for count, scorer in views]
+    for (count, scorer), buckets in zip(views, before, strict=True):
+        for rendition in (RENDITION, LOW):
+            if count == 400:
+                (whole,) = expected(rendition, 1, scorer)
+                assert sum(part[0] for part in totals_of(buckets, rendition)) == whole[0]
+            else:
+                assert totals_of(buckets, rendition) == expected(rendition, count, scorer)
     assert filled.maintenance.roll_up() > 0
     assert filled.maintenance.roll_up() == 0
-    after = buckets_of(filled, count=count, scorer=scorer)
-    assert [(bucket.starts_at, bucket.scored, bucket.unscored) for bucket in after] == [
-        (bucket.starts_at, bucket.scored, bucket.unscored) for bucket in before
-    ]
-    assert [bucket.mean for bucket in after] == pytest.approx([bucket.mean for bucket in before])
+    for (count, scorer), buckets in zip(views, before, strict=True):
+        after = buckets_of(filled, count=count, scorer=scorer)
+        assert [(bucket.starts_at, bucket.scored, bucket.unscored) for bucket in after] == [
+            (bucket.starts_at, bucket.scored, bucket.unscored) for bucket in buckets
+        ]
+        assert [bucket.mean for bucket in after] == pytest.approx([bucket.mean for bucket in buckets])
 
 
 def test_the_first_scorer_is_the_default(filled: History) -> None:
