@@ -193,34 +193,113 @@ def run_card(options: argparse.Namespace) -> None:
     print(_EXPORTER_BY_NAME[options.name].card(options))
 
 
-def _command_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]:
-    """The names that a sub-command accepts."""
-    names: dict[Callable[[argparse.Namespace], None], tuple[str, ...]] = {
-        run_data: ("lite", *lite2.NAMES, _MAKE_SR), run_order: (_MAKE_SR,),
-        run_train: ("lite", *lite2.NAMES, *brisque.NAMES, *train_command.NAMES),
-        run_refit: ("lite",),
-        run_quantize: quantize.NAMES,
-    }  # fmt: skip
-    return names.get(run, tuple(_EXPORTER_BY_NAME))
-
-
 def run_quantize(options: argparse.Namespace) -> None:
     """Make the 8-bit form of an exported scorer."""
     quantize.run(options)
 
 
-_EXPORT_ARGUMENTS = (
+_AddArguments = Callable[[argparse.ArgumentParser], None]
+
+
+def _add_card_arguments(command: argparse.ArgumentParser) -> None:
+    """The options that name the exported form whose facts are printed."""
+    owl.add_precision(command)
+    trained.add_arguments(command)
+
+
+_EXPORT_ARGUMENTS: Sequence[_AddArguments] = (
     owl.add_arguments, feature_scorers.add_arguments, reference_measures.add_arguments, trained.add_arguments,
 )  # fmt: skip
 
-_ARGUMENTS: Mapping[Callable[[argparse.Namespace], None], Sequence[Callable[[argparse.ArgumentParser], None]]] = (
-    MappingProxyType(
-        {
-            run_data: (lite2.add_arguments,),
-            run_train: (train_command.add_arguments,),
-            run_quantize: (quantize.add_arguments,),
-        }
-    )
+_SHARED_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "--folder": {"type": Path, "default": Path("training"), "help": "folder of photos, ladders and checkpoints"},
+        "--biq2021": {"type": Path, "help": "a copy of the BIQ2021 database"},
+        "--clips": {
+            "type": Path,
+            "help": "folder of clips to degrade",
+        },
+        "--weights": {
+            "type": Path,
+            "help": "best.pt of a training run; published weights: file, folder or owner/name@commit",
+        },
+        "--built": {
+            "type": Path,
+            "help": "folder of bundles; default: models/built for lite, lite2, brisque; else bundles",
+        },
+        "--version": {"type": int, "default": 1, "help": "version of the exported scorer"},
+        "--events": {"type": Path, "help": "the output of `vqmon score --json` for the benchmark's clips"},
+        "--threads": {"type": int, "default": 2, "help": "CPU threads"},
+        "--fresh": {"action": "store_true", "help": "start anew although last.pt exists"},
+    }
+)
+"""Options of several commands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """One sub-command: what it does, the names that it accepts and its options."""
+
+    run: Callable[[argparse.Namespace], None]
+    summary: str
+    names: Sequence[str] = tuple(_EXPORTER_BY_NAME)
+    # those of `_SHARED_OPTIONS` that it reads, without their hyphens
+    options: str
+    add_arguments: Sequence[_AddArguments] = ()
+
+
+_COMMANDS = (
+    _Command(
+        run=run_data,
+        summary="make training photos and ladders; make-sr: make the super-resolution benchmark",
+        names=("lite", *lite2.NAMES, _MAKE_SR),
+        options="folder biq2021 clips threads",
+        add_arguments=(lite2.add_arguments,),
+    ),
+    _Command(
+        run=run_order,
+        summary="make-sr: how often scorers order two clips of the benchmark as their labels do",
+        names=(_MAKE_SR,),
+        options="folder events",
+    ),
+    _Command(
+        run=run_train,
+        summary="train a scorer, or resume its training",
+        names=("lite", *lite2.NAMES, *brisque.NAMES, *train_command.NAMES),
+        options="folder biq2021 weights built version threads fresh",
+        add_arguments=(train_command.add_arguments,),
+    ),
+    _Command(
+        run=run_refit,
+        summary="refit the linear head on whole pictures, in closed form",
+        names=("lite",),
+        options="folder weights threads",
+    ),
+    _Command(
+        run=run_export,
+        summary="write the graphs of a scorer and its manifest",
+        options="weights built version",
+        add_arguments=_EXPORT_ARGUMENTS,
+    ),
+    _Command(
+        run=run_verify,
+        summary="verify an exported scorer; against torch too when --weights is given",
+        options="weights built version",
+        add_arguments=_EXPORT_ARGUMENTS,
+    ),
+    _Command(
+        run=run_quantize,
+        summary="make the 8-bit form of an exported scorer, calibrated on your own pictures",
+        names=quantize.NAMES,
+        options="built version threads",
+        add_arguments=(quantize.add_arguments,),
+    ),
+    _Command(
+        run=run_card,
+        summary="print the facts of an exported scorer as a table",
+        options="weights built version",
+        add_arguments=(_add_card_arguments,),
+    ),
 )
 
 
@@ -230,41 +309,17 @@ def build_parser(program: str = "models") -> argparse.ArgumentParser:
         prog=program, description="Train, export and verify the networks behind the scorers."
     )
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for run, summary in (
-        (run_data, "make training photos and ladders; make-sr: make the super-resolution benchmark"),
-        (run_order, "make-sr: how often scorers order two clips of the benchmark as their labels do"),
-        (run_train, "train a scorer, or resume its training"),
-        (run_refit, "refit the linear head on whole pictures, in closed form"),
-        (run_export, "write the graphs of a scorer and its manifest"),
-        (run_verify, "verify an exported scorer; against torch too when --weights is given"),
-        (run_quantize, "make the 8-bit form of an exported scorer, calibrated on your own pictures"),
-        (run_card, "print the facts of an exported scorer as a table"),
-    ):
-        command = commands.add_parser(run.__name__.removeprefix("run_"), help=summary)
-        command.set_defaults(run=run)
-        command.add_argument("name", choices=_command_names(run))
-        command.add_argument(
-            "--folder", type=Path, default=Path("training"), help="folder of photos, ladders and checkpoints"
+    for each in _COMMANDS:
+        command = commands.add_parser(
+            each.run.__name__.removeprefix("run_"),
+            help=each.summary,
+            description=f"{each.summary[0].upper()}{each.summary[1:]}.",
         )
-        command.add_argument("--biq2021", type=Path, help="a copy of the BIQ2021 database")
-        command.add_argument(
-            "--clips", type=Path, help="folder of clips to degrade, to be scored by a teacher, or to calibrate with"
-        )
-        command.add_argument(
-            "--weights",
-            type=Path,
-            help="best.pt of a training run; published weights: file, folder or owner/name@commit",
-        )
-        command.add_argument(
-            "--built", type=Path, help="folder of bundles; default: models/built for lite, lite2, brisque; else bundles"
-        )
-        command.add_argument("--version", type=int, default=1, help="version of the exported scorer")
-        command.add_argument(
-            "--events", type=Path, help="order: the output of `vqmon score --json` for the benchmark's clips"
-        )
-        command.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
-        command.add_argument("--fresh", action="store_true", help="start anew although last.pt exists")
-        for add in _ARGUMENTS.get(run, _EXPORT_ARGUMENTS if run in (run_export, run_verify, run_card) else ()):
+        command.set_defaults(run=each.run)
+        command.add_argument("name", choices=each.names, metavar="NAME", help=", ".join(each.names))
+        for name in each.options.split():
+            command.add_argument(f"--{name}", **_SHARED_OPTIONS[f"--{name}"])
+        for add in each.add_arguments:
             add(command)
     return root
 
@@ -272,7 +327,7 @@ def build_parser(program: str = "models") -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None, *, program: str = "models") -> None:
     """Run one command line."""
     options = build_parser(program).parse_args(arguments)
-    if options.built is None:
+    if getattr(options, "built", "") is None:
         exporter, shipped = _EXPORTER_BY_NAME.get(options.name), MODELS_FOLDER / "built"
         is_shipped = exporter is not None and exporter.is_builtin and shipped.is_dir()
         options.built = shipped if is_shipped else Path("bundles")

@@ -1,12 +1,17 @@
 """Styled lines, tables and progress, as a terminal and as a file get them."""
 
 import io
+import logging
 import os
 import pty
+import re
+import select
 import sys
+import termios
 
 import pytest
 
+from vqmon.telemetry.logs import configure_logging
 from vqmon.terminal import Console, Progress, Table, display_width, escape, fold, render
 
 
@@ -173,6 +178,56 @@ def test_progress_is_overwritten_and_erased(monkeypatch: pytest.MonkeyPatch) -> 
         "a name that is longer than the terminal",
         "",
     ]
+
+
+def screen_of(output: str, *, columns: int) -> list[str]:
+    """The lines that a terminal shows; a wide character stands in its first column, "" in its second."""
+    lines, row, column = [[" "] * columns], 0, 0
+    for token in re.findall(r"\x1b\[K|.", output, re.DOTALL):
+        if token == "\r":
+            column = 0
+        elif token == "\n":
+            row += 1
+            lines += [[" "] * columns] * (row == len(lines))
+        elif token == "\x1b[K":
+            lines[row][column:] = [" "] * (columns - column)
+        else:
+            if column + display_width(token) > columns:
+                row, column = row + 1, 0
+                lines += [[" "] * columns] * (row == len(lines))
+            lines[row][column : column + display_width(token)] = [token, ""][: display_width(token)]
+            column += display_width(token)
+    return ["".join(line).rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_nothing_of_a_longer_line_remains(columns: int) -> None:
+    """On a pseudo-terminal: after shorter progress, a printed line and a log line, and with wide characters."""
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (24, columns))
+    log = logging.getLogger("vqmon.test")
+    with os.fdopen(writer, "w", encoding="utf-8") as stream, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        patch.setattr(sys, "stdout", stream)
+        configure_logging("info", "text", stream=stream)
+        with Progress("音声の名前がとても長いファイル" * 4, total=9) as progress:
+            progress.update(label="lens\n" * 30)
+            progress.update(label="short")
+            progress.update(label="a name that fills the whole line and more of the terminal " * 2)
+            Console().print("a.mp4 61")
+            progress.advance()
+            log.info("ready")
+            progress.update(label="音" * 60)
+        logging.basicConfig(force=True, handlers=[])
+        output = b""
+        while select.select([reader], [], [], 0)[0]:
+            output += os.read(reader, 4096)
+        text = output.decode()
+        lines = screen_of(text, columns=columns)
+        assert (lines[0], lines[1][9:], lines[2:]) == ("a.mp4 61", "info    ready", [""])
+        longest = [screen_of(part, columns=columns) for part in text.split("\r\x1b[K")]
+        assert all(len(part) == 1 or part[1:] == [""] for part in longest)
+    os.close(reader)
 
 
 def test_progress_is_no_part_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,9 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from types import TracebackType
-from typing import Literal, Self, TextIO
+from typing import ClassVar, Literal, Self, TextIO
 
 PLAIN_WIDTH = 200
 """Columns of a table in a file or a pipe."""
@@ -74,6 +75,16 @@ def display_width(text: str) -> int:
         0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
         for character in text
     )
+
+
+def _cut(text: str, width: int) -> str:
+    """The beginning of a plain line that takes at most `width` columns.
+
+    >>> _cut("\u97f3\u58f0 one", 3)
+    '\u97f3'
+    """
+    columns = accumulate(map(display_width, text))
+    return "".join(character for character, end in zip(text, columns, strict=True) if end <= width)
 
 
 def fold(text: str, width: int) -> list[str]:
@@ -204,6 +215,7 @@ class Console:
         else:
             text = content if markup else _without_tags(content)
             text = render(f"[{style}]{text}[/]" if style else text, styled=self.is_styled)
+        erase_progress()
         try:
             self.stream.write(text + end)
         except UnicodeEncodeError as error:
@@ -214,6 +226,8 @@ class Console:
 class Progress:
     """One line on standard error that says how far a command is; shown on a terminal only, and erased at the end."""
 
+    shown: ClassVar["Progress | None"] = None
+
     def __init__(self, label: str, *, total: int | None = None) -> None:
         self.label = label
         self.total = total
@@ -221,12 +235,18 @@ class Progress:
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
+        Progress.shown = self
         self._show()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.erase()
+        Progress.shown = None
+
+    def erase(self) -> None:
+        """Remove the line until something changes."""
         self._write("")
 
     def update(self, *, label: str | None = None, done: int | None = None, total: int | None = None) -> None:
@@ -248,5 +268,11 @@ class Progress:
     def _write(self, text: str) -> None:
         if sys.stderr.isatty():
             # the cursor stays at the beginning, so that what else is written begins there
-            sys.stderr.write(f"\r\x1b[K{text[: _columns(sys.stderr) - 1]}\r")
+            sys.stderr.write(f"\r\x1b[K{_cut(_printable(text, keep=''), _columns(sys.stderr) - 1)}\r")
             sys.stderr.flush()
+
+
+def erase_progress() -> None:
+    """To be called before something is written to the terminal: it may be shorter than the line of progress."""
+    if Progress.shown is not None:
+        Progress.shown.erase()

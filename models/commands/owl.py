@@ -40,7 +40,7 @@ _PICTURE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of level scorers."""
     group = command.add_argument_group(", ".join(NAMES), "weights: a file, a folder of shards, or owner/name@commit")
-    group.add_argument("--dtype", choices=tuple(PRECISIONS), default="fp16", help="precision of the exported graphs")
+    add_precision(group)
     group.add_argument(
         "--sha256", action="append", default=[], help="accepted hash of a weights file; may be given several times"
     )
@@ -62,6 +62,11 @@ class ExportEnvironment:
     config: OwlConfig
     hub: Hub
     max_embedded_bytes: int = graphs.MAX_EMBEDDED_BYTES
+
+
+def add_precision(command: argparse._ActionsContainer) -> None:
+    """Add the option that names the precision of the graphs."""
+    command.add_argument("--dtype", choices=tuple(PRECISIONS), default="fp16", help="precision of the exported graphs")
 
 
 def default_environment(options: argparse.Namespace) -> ExportEnvironment:

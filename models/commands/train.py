@@ -50,6 +50,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cache", type=Path, help="folder of cached features; default: cache in --folder")
     group.add_argument("--teacher", help="a scorer, or its manifest, that scores --clips; the result becomes a bundle")
+    group.add_argument("--clips", type=Path, help="folder of the clips that the teacher scores")
     group.add_argument(
         "--name", dest="scorer",
         help="name of the scorer: the result becomes a bundle; fragments that lean_sr_vqa needs are trained first",

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vqmon.errors import SettingsError
+from vqmon.settings.contradictions import contradictions
 from vqmon.settings.inputs import InputHookSettings, InputSettings
 from vqmon.settings.problems import describe_problem
 from vqmon.settings.scoring import SCORING_PATTERN_MEANINGS, ScoringSettings
@@ -137,6 +138,7 @@ def load_settings(path: Path | None = None) -> Settings:
     except ValueError as error:
         named = _unreadable_list() or "a setting"
         raise SettingsError(f"environment: {named}: lists are JSON, e.g. '[\"foo\"]'") from error
+    problems += _contradictions(settings, tree, origin, wrong)
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
@@ -193,6 +195,9 @@ class _WrongKeys:
         names = [other.rpartition(".")[2] for other in keys if other.rpartition(".")[0] in (parent, "")]
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
         self._keys.add(f"{parent}.{near[0]}" if near else key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
 
     def explain(self, key: str, text: str) -> bool:
         """Whether a problem of a key follows from one of them: the key itself, or a section whose text names it."""
@@ -299,9 +304,22 @@ def _wrong_values(error: ValidationError, tree: dict[str, Any], origin: str, wro
     for problem in error.errors():
         _take_out(tree, problem["loc"])
     try:
-        Settings(**tree)
+        settings = Settings(**tree)
     except ValidationError as other:
         yield from _explain(other, origin, wrong)
+    else:
+        yield from _contradictions(settings, tree, origin, wrong)
+
+
+def _contradictions(settings: Settings, tree: dict[str, Any], origin: str, wrong: _WrongKeys) -> Iterator[str]:
+    """One line for each contradiction between settings that are right by themselves."""
+    keys = sorted(setting_keys())
+    given = {*_leaves(tree, keys), *(key for key in keys if _variable_of(tuple(key.split("."))))}
+    for contradiction in contradictions(settings, given):
+        if not any(key in wrong for key in contradiction.keys):
+            variables = (_variable_of(tuple(key.split("."))) for key in contradiction.keys)
+            place = next((f"environment: {name}" for name in variables if name), origin)
+            yield f"{place}: {contradiction.text}"
 
 
 def _take_out(tree: Any, location: Sequence[int | str]) -> None:

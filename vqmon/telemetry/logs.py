@@ -9,6 +9,7 @@ from typing import Any, Literal, TextIO
 
 from vqmon.telemetry.otlp import trace_fields
 from vqmon.telemetry.redaction import redact_addresses
+from vqmon.terminal import erase_progress
 
 # systemd reads "<N>" at the start of a line as its priority (sd-daemon(3)).
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -16,7 +17,7 @@ _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERRO
 
 def configure_logging(level: str, form: Literal["text", "json"], *, stream: TextIO = sys.stderr) -> None:
     """Write vqmon's log lines from `level` on to `stream`; those of libraries from warning on."""
-    handler = logging.StreamHandler(stream)
+    handler = _LineHandler(stream)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("vqmon").setLevel(level.upper())
@@ -25,6 +26,12 @@ def configure_logging(level: str, form: Literal["text", "json"], *, stream: Text
 def log_event(name: str, **fields: object) -> dict[str, Any]:
     """The arguments of a log call: `log.info(**log_event("segment.failed", stage="decode"))`."""
     return {"msg": name, "extra": {"fields": fields}}
+
+
+class _LineHandler(logging.StreamHandler[TextIO]):
+    def emit(self, record: logging.LogRecord) -> None:
+        erase_progress()
+        super().emit(record)
 
 
 class _TextFormatter(logging.Formatter):

@@ -24,6 +24,7 @@ _HELD_OUT_EVERY = 3
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
+    command.add_argument("--clips", type=Path, help="folder of your own pictures and clips to calibrate with")
     command.add_argument(
         "--max-loss", type=float, default=0.005,
         help="how far the rank correlation with float32 may fall below 1 on the pictures that are held out",

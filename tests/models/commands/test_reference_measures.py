@@ -55,8 +55,8 @@ def write_files(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def options_of(folder: Path, verb: str, name: str, trunk: Path, heads: Path) -> argparse.Namespace:
-    arguments = [verb, name, "--weights", str(trunk), "--heads", str(heads), "--built", str(folder)]
-    return command.build_parser().parse_args(arguments)
+    files = [] if verb == "card" else ["--weights", str(trunk), "--heads", str(heads)]
+    return command.build_parser().parse_args([verb, name, *files, "--built", str(folder)])
 
 
 @pytest.mark.parametrize("name", ["lpips_alex", pytest.param("lpips_vgg", marks=pytest.mark.slow), "dists"])

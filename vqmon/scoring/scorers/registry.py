@@ -166,7 +166,9 @@ async def open_scorers(
             spec = load_scorer_manifest(manifest)
             check_licence(spec, allow_noncommercial=options.allow_noncommercial)
             scorer = _open_scorer(spec, task, manifest, options=options, shared_graphs=graphs, models=models)
-            scorers.setdefault(scorer.id, scorer)
+            if scorer.id in scorers:
+                raise ScorerError(f"{name} is {scorer.id}, which is named already; name it once")
+            scorers[scorer.id] = scorer
         yield list(scorers.values())
 
 

@@ -100,7 +100,7 @@
   addEventListener("pageshow", () => delete form.dataset.sent);
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || form.dataset.sent || document.querySelector("dialog[open]")) return;
-    if (event.target.closest("a, input, .tools button, .foot") && event.key === " ") return;
+    if (event.target.closest("a, button, input") && event.key === " ") return;
     const control = document.getElementById(keys[event.key]);
     if (!control || control.hidden) return;
     control.click();

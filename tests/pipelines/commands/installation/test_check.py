@@ -93,8 +93,8 @@ def test_an_unknown_scorer_a_missing_folder_and_a_missing_history_folder_fail_wi
         ('folders = ["none"]', "none: no such folder; create it, or correct the setting"),
         ('shadows = ["light"]', "scoring.shadows: unknown scorer 'light'"),
         ('heavy = ["light"]', "scoring.heavy: unknown scorer 'light'"),
-        ('heavy = ["lite"]', "scoring.heavy: lite@2 is in scoring.scorers already"),
-        ('shadows = ["lite"]', "scoring.shadows: lite@2 is in scoring.scorers already"),
+        ('heavy = ["lite@2"]', "scoring.heavy: lite@2 is in scoring.scorers already"),
+        ('shadows = ["lite@2"]', "scoring.shadows: lite@2 is in scoring.scorers already"),
     ],
 )
 def test_the_one_setting_of_the_scorers_that_is_wrong_is_named(tmp_path: Path, scoring: str, message: str) -> None:

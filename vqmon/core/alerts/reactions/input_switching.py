@@ -69,6 +69,11 @@ class InputRule:
             raise ValueError('backup: only {stream} is filled in, once, like "{stream}-backup"')
         if self.backup == "{stream}":
             raise ValueError("backup: names the stream itself")
+        for stream_id in self.streams:
+            if not set("*?[") & set(stream_id) and self.is_backup(stream_id):
+                raise ValueError(
+                    f"streams: {stream_id} is a backup by `backup`, and so no primary input; name that here"
+                )
 
     def is_backup(self, stream_id: str) -> bool:
         """Whether a stream is the backup input of another."""

@@ -1,0 +1,92 @@
+"""Settings that are valid by themselves and cannot be right together."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vqmon.errors import SettingsError
+from vqmon.settings.load import load_settings
+
+_HOOK = 'url = "https://h/"\ndry_run = true\n'
+_STREAM = '[[source.streams]]\nid = "{}"\nurl = "https://h/{}.m3u8"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("[daemon]\nhealth_port = 8080", ["daemon.health_port"]),
+        ('[daemon]\nhealth_port = 9000\nhealth_host = "0.0.0.0"\n[web]\nport = 9000', ["daemon.health_port"]),
+        ('[daemon]\nhealth_port = 9000\n[web]\nport = 9000\nhost = "localhost"', ["daemon.health_port"]),
+        ('[scoring]\nscorers = ["lite", "brisque", "lite"]', ["scoring.scorers"]),
+        ('[scoring]\nshadows = ["lite"]\nheavy = ["lite"]', ["scoring.shadows", "scoring.heavy"]),
+        ('[scoring]\ndevice = "cpu"\ndevices = ["0"]\ncuda_graphs = true', ["scoring.devices", "scoring.cuda_graphs"]),
+        ("[scoring]\nheavy_below = 40", ["scoring.heavy_below"]),
+        ('[history]\npath = "vqmon.db"\nurl = "postgresql://h/d"', ["history.path"]),
+        ('[history]\npassword_file = "/p"', ["history.password_file"]),
+        (
+            '[history]\npath = "vqmon.db"\n[notify]\npath = "vqmon.db"\n[web]\nreviews = "./x/../vqmon.db"',
+            ["notify.path", "web.reviews"],
+        ),
+        ('[source]\nfolder = "incoming"', ["source.folder"]),
+        (_STREAM.format("a", "x") + _STREAM.format("b", "x"), ["source.streams"]),
+        ('[kafka]\nca_file = "ca.pem"', ["kafka.ca_file"]),
+        ('[kafka]\nencrypted = true\ncert_file = "c.pem"', ["kafka.cert_file"]),
+        ('[kafka]\nusername = "vqmon"\npassword_file = "/p"', ["kafka.username", "kafka.password_file"]),
+        ('[notify]\nalertmanagers = ["http://a", "http://b", "http://a"]', ["notify.alertmanagers"]),
+        ('[notify.webhooks]\na.url = "https://h"\nb.url = "https://h"', ["notify.webhooks.b.url"]),
+        (f"[inputs.hooks.a]\n{_HOOK}[inputs.hooks.b]\n{_HOOK}", ["inputs.hooks.b"]),
+        (f'[inputs.hooks.a]\n{_HOOK}streams = ["news"]\nbackup = "news"', ["inputs.hooks.a.streams"]),
+        (f'[inputs.hooks.a]\n{_HOOK}streams = ["news-b"]\nbackup = "{{stream}}-b"', ["inputs.hooks.a.streams"]),
+        ("[daemon]\nslo_floor = 60\nslo_drop = 5", ["daemon.slo_drop"]),
+        (
+            '[web]\ntrusted_proxies = ["::1"]\n[web.auth]\nuser_header = "X-User"\ngroups_header = "x-user"',
+            ["web.auth.groups_header"],
+        ),
+        # all at once, and with what is wrong by itself
+        (
+            '[decode]\nfps = -1\n[scoring]\nscorers = ["lite", "lite"]\n[daemon]\nhealth_port = 8080\nslo_flor = 3',
+            ["daemon.slo_flor", "decode.fps", "scoring.scorers", "daemon.health_port"],
+        ),
+    ],
+)
+def test_a_contradiction_is_one_line(tmp_path: Path, text: str, keys: list[str]) -> None:
+    """It names the file and the setting."""
+    file = tmp_path / "vqmon.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file)
+    lines = (line.removeprefix(f"{file}: ").removeprefix("unknown setting ") for line in str(caught.value).splitlines())
+    assert [re.split("[:;] ", line)[0].strip("'") for line in lines] == keys
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # the pages and the workers of a fleet run on different hosts
+        '[source]\nkind = "kafka"\n[daemon]\nhealth_port = 8080',
+        '[daemon]\nhealth_port = 8080\nhealth_host = "10.0.0.1"',
+        "[daemon]\nhealth_port = 0\n[web]\nport = 0",
+        # arms of an experiment without a difference, and two halves of one playlist
+        _STREAM.format("a", "x") + 'labels = { arm = "1" }\n' + _STREAM.format("a", "x") + 'labels = { arm = "2" }',
+        _STREAM.format("a", "x") + 'renditions = ["hd"]\n' + _STREAM.format("b", "x") + 'renditions = ["sd"]',
+        # one backup for many inputs, whose name the pattern matches too
+        f'[inputs.hooks.a]\n{_HOOK}streams = ["news-*"]\nbackup = "news-backup"',
+        f'[inputs.hooks.a]\n{_HOOK}streams = ["a"]\n[inputs.hooks.b]\n{_HOOK}streams = ["b"]',
+        '[scoring]\nscorers = ["lite@1", "lite@2"]',
+        '[history]\nurl = "postgresql://h/d"\npassword_file = "/p"',
+        "[daemon]\nslo_floor = 60",
+    ],
+)
+def test_what_may_be_meant_is_accepted(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "vqmon.toml"
+    file.write_text(text, encoding="utf-8")
+    load_settings(file)
+
+
+def test_a_variable_that_contradicts_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "vqmon.toml"
+    file.write_text('[history]\npath = "vqmon.db"', encoding="utf-8")
+    monkeypatch.setenv("VQMON_HISTORY__URL", "postgresql://h/d")
+    with pytest.raises(SettingsError, match=r"^environment: VQMON_HISTORY__URL: history\.path: is not used"):
+        load_settings(file)

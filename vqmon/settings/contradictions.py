@@ -1,0 +1,177 @@
+"""Settings that are valid by themselves and cannot be right together: of each pair, what contradicts what."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqmon.media.fetch.ssrf_policy import redact_url
+from vqmon.settings.sections import WatchedStream
+
+if TYPE_CHECKING:
+    # the settings are loaded with this module
+    from vqmon.settings.load import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """The dotted keys of settings that contradict each other, and one sentence that names them and the remedy."""
+
+    keys: Sequence[str]
+    text: str
+
+
+def contradictions(settings: "Settings", given: Collection[str]) -> Iterator[Contradiction]:
+    """All that settings contradict each other in; `given` = the dotted keys of those that are no defaults."""
+    for check in _CHECKS:
+        yield from check(settings)
+    yield from _one_of_two(settings, given)
+
+
+def _source(settings: "Settings") -> Iterator[Contradiction]:
+    source = settings.source
+    if source.folder is not None and source.kind != "folder":
+        text = f'source.folder: it is watched with source.kind = "folder" only, and that is "{source.kind}"; '
+        yield Contradiction(("source.folder", "source.kind"), text + "set one or remove the other")
+    if source.kind != "playlist":
+        return
+    watched: list[WatchedStream] = []
+    for stream in source.streams:
+        for other in watched:
+            renditions, others = set(stream.renditions), set(other.renditions)
+            if (
+                stream.url == other.url
+                and stream.id != other.id
+                and (not (renditions and others) or renditions & others)
+            ):
+                text = f"source.streams: {other.id!r} and {stream.id!r} have the same url; give one of them its own, "
+                yield Contradiction(("source.streams",), text + "remove it, or let them take different `renditions`")
+        watched.append(stream)
+
+
+def _kafka(settings: "Settings") -> Iterator[Contradiction]:
+    kafka = settings.kafka
+    files = [name for name in ("ca_file", "cert_file", "key_file") if getattr(kafka, name) is not None]
+    if files and not kafka.encrypted:
+        keys = [f"kafka.{name}" for name in files]
+        text = f"{keys[0]}: without TLS it is not used; set kafka.encrypted = true, or remove {' and '.join(keys)}"
+        yield Contradiction((*keys, "kafka.encrypted"), text)
+    for given, missing in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if getattr(kafka, given) is not None and getattr(kafka, missing) is None:
+            text = f"kafka.{given}: mutual TLS needs kafka.{missing} too"
+            yield Contradiction((f"kafka.{given}", f"kafka.{missing}"), text)
+    for name in ("username", "password_file"):
+        if getattr(kafka, name) and kafka.mechanism is None:
+            text = f'kafka.{name}: without kafka.mechanism it is not used; set that, e.g. to "SCRAM-SHA-512"'
+            yield Contradiction((f"kafka.{name}", "kafka.mechanism"), text)
+
+
+def _scoring(settings: "Settings") -> Iterator[Contradiction]:
+    scoring = settings.scoring
+    named: dict[str, str] = {}
+    for setting in ("scorers", "shadows", "heavy"):
+        for name in getattr(scoring, setting):
+            if name in named:
+                where = "named twice" if named[name] == setting else f"in scoring.{named[name]} already"
+                keys = (f"scoring.{setting}", f"scoring.{named[name]}")
+                yield Contradiction(keys, f"scoring.{setting}: {name!r} is {where}; name it once")
+            named.setdefault(name, setting)
+    kinds = set(scoring.used_devices)
+    for setting in ("devices", "cuda_graphs"):
+        if getattr(scoring, setting) and kinds == {"cpu"}:
+            text = f'scoring.{setting}: is for GPUs, and scoring.device is "cpu"; set that to "cuda" or "auto", '
+            yield Contradiction((f"scoring.{setting}", "scoring.device"), text + f"or remove scoring.{setting}")
+    for setting in ("heavy_labels", "heavy_below", "heavy_drop"):
+        if getattr(scoring, setting) and not scoring.heavy:
+            text = f"scoring.{setting}: chooses segments for the scorers in scoring.heavy, and there are none; "
+            yield Contradiction((f"scoring.{setting}", "scoring.heavy"), text + "name one, or remove it")
+
+
+def _receivers(settings: "Settings") -> Iterator[Contradiction]:
+    alertmanagers = settings.notify.alertmanagers
+    for url in sorted({url for url in alertmanagers if alertmanagers.count(url) > 1}):
+        text = f"notify.alertmanagers: {redact_url(url)} is named twice; name it once"
+        yield Contradiction(("notify.alertmanagers",), text)
+    names_of: dict[str, str] = {}
+    for name, webhook in settings.notify.webhooks.items():
+        if (other := names_of.setdefault(webhook.url, name)) != name:
+            key = f"notify.webhooks.{name}.url"
+            text = f"{key}: is that of notify.webhooks.{other}, which would get every alert twice; remove one of them"
+            yield Contradiction((key,), text)
+    hooks = list(settings.inputs.hooks.items())
+    for number, (name, hook) in enumerate(hooks):
+        for other, earlier in hooks[:number]:
+            if hook.url == earlier.url and set(hook.streams) & set(earlier.streams):
+                key = f"inputs.hooks.{name}"
+                text = (
+                    f"{key}: has a url and `streams` in common with inputs.hooks.{other}: two rules would switch one "
+                )
+                yield Contradiction((key,), text + "input; remove one of them, or give them different `streams`")
+
+
+def _one_of_two(settings: "Settings", given: Collection[str]) -> Iterator[Contradiction]:
+    """Settings of which one replaces the other."""
+    history, daemon = settings.history, settings.daemon
+    if history.url and "history.path" in given:
+        text = "history.path: is not used, as history.url names a database; remove one of the two"
+        yield Contradiction(("history.path", "history.url"), text)
+    if history.password_file is not None and not history.url:
+        text = "history.password_file: is that of a database, and history.url names none; set that, or remove it"
+        yield Contradiction(("history.password_file", "history.url"), text)
+    if daemon.slo_floor is not None and "daemon.slo_drop" in given:
+        text = "daemon.slo_drop: is not used, as daemon.slo_floor is set; remove one of the two"
+        yield Contradiction(("daemon.slo_drop", "daemon.slo_floor"), text)
+
+
+def _files(settings: "Settings") -> Iterator[Contradiction]:
+    """Databases that would be written into one file."""
+    keys_of: dict[Path, str] = {}
+    files = {
+        "history.path": None if settings.history.url else settings.history.path,
+        "notify.path": settings.notify.path,
+        "web.reviews": settings.web.reviews,
+    }
+    for key, file in files.items():
+        if file is not None and (other := keys_of.setdefault(file.resolve(), key)) != key:
+            text = f"{key}: is the file of {other}; give each its own"
+            yield Contradiction((key, other), text)
+
+
+def _web(settings: "Settings") -> Iterator[Contradiction]:
+    web, daemon, auth = settings.web, settings.daemon, settings.web.auth
+    # the workers of a fleet and its pages run on different hosts
+    is_one_host = settings.source.kind != "kafka"
+    if is_one_host and web.port == daemon.health_port != 0 and _same_address(web.host, daemon.health_host):
+        keys = ("daemon.health_port", "web.port")
+        text = (
+            f"daemon.health_port: the pages have {web.port} of this host already (web.port); give them different ports"
+        )
+        yield Contradiction(keys, text)
+    if auth.user_header and auth.user_header.lower() == auth.groups_header.lower():
+        text = f"web.auth.groups_header: {auth.groups_header} is web.auth.user_header; a header names one of the two"
+        yield Contradiction(("web.auth.groups_header", "web.auth.user_header"), text)
+
+
+def _same_address(host: str, other: str) -> bool:
+    """Whether two hosts to listen on share an address: they are the same, or one of them is all of a family.
+
+    >>> _same_address("0.0.0.0", "127.0.0.1"), _same_address("127.0.0.1", "127.0.0.2")
+    (True, False)
+    """
+    names = {
+        name.strip("[]").lower() for name in ("127.0.0.1" if each == "localhost" else each for each in (host, other))
+    }
+    return len(names) == 1 or any(_is_any_address(name) for name in names)
+
+
+def _is_any_address(name: str) -> bool:
+    try:
+        return ip_address(name).is_unspecified
+    except ValueError:
+        return not name
+
+
+_CHECKS: Sequence[Callable[["Settings"], Iterator[Contradiction]]] = (
+    _source, _kafka, _scoring, _receivers, _files, _web,
+)  # fmt: skip
