@@ -1,7 +1,9 @@
 """Order, bounds, errors and draining of the ordered map and the task groups; delays of the backoff."""
 
 import asyncio
+import gc
 import random
+import weakref
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import nullcontext
@@ -271,6 +273,34 @@ async def test_a_parked_item_is_passed_by_other_keys_and_not_by_its_own() -> Non
         streams.done["sick", 0].set()
         streams.is_open.set()
     assert streams.finished[3:] == [("sick", 0), ("sick", 1)]
+
+
+class Outcome:
+    """A result that can be referred to weakly."""
+
+
+async def test_finished_results_are_freed_without_the_garbage_collector() -> None:
+    """A cycle per item would hold all outcomes of a fast worker until a collection, and make collections frequent."""
+    outcomes: list[weakref.ref[Outcome]] = []
+
+    async def work(item: int) -> Outcome:
+        await asyncio.sleep(0)
+        outcome = Outcome()
+        outcomes.append(weakref.ref(outcome))
+        return outcome
+
+    async def finish(ready: Sequence[tuple[int, Outcome]]) -> None:
+        assert all(isinstance(outcome, Outcome) for _, outcome in ready)
+
+    gc.collect()
+    gc.disable()
+    try:
+        overtaking: Overtaking[int] = Overtaking(key=lambda item: item, late_seconds=60)
+        await map_in_order(numbers(50), work, finish, running=asyncio.Semaphore(8), overtaking=overtaking)
+        assert len(outcomes) == 50
+        assert [outcome() for outcome in outcomes] == [None] * 50
+    finally:
+        gc.enable()
 
 
 async def test_a_slow_item_is_passed_once_it_is_late() -> None:

@@ -243,6 +243,8 @@ class _OrderedTasks(Generic[Item, Result]):
         try:
             return await self._work(entry.item)
         finally:
+            # The task's context would hold the entry, which holds the task: garbage that only the collector frees.
+            _current_entry.set(None)
             self._running.release()
 
     def _note_done(self, task: asyncio.Task[Result]) -> None:

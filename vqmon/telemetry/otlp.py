@@ -10,7 +10,7 @@ import logging
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, Literal
 from uuid import uuid4
@@ -169,7 +169,10 @@ def _endpoint_variable(signal: str) -> str:
     return next((name for name in names if os.environ.get(name)), "")
 
 
-@contextmanager
+_NO_SPAN_CONTEXT = nullcontext(NO_SPAN)
+_SAME_TRACE_CONTEXT = nullcontext()
+
+
 def span(
     name: str,
     *,
@@ -177,15 +180,27 @@ def span(
     kind: Literal["INTERNAL", "CONSUMER", "PRODUCER"] = "INTERNAL",
     messaging: Mapping[str, str | int] | None = None,
     **attributes: Any,
-) -> Iterator[SpanContext]:
+) -> AbstractContextManager[SpanContext]:
     """A span around the context; an exception is recorded on it. Nothing without a receiver.
 
     `attributes` are vqmon's own, `messaging` those of OpenTelemetry's conventions for Kafka, without their first part.
     """
     tracer = _state.tracer
     if tracer is None:
-        yield NO_SPAN
-        return
+        return _NO_SPAN_CONTEXT
+    return _exported_span(tracer, name, links=links, kind=kind, messaging=messaging, attributes=attributes)
+
+
+@contextmanager
+def _exported_span(
+    tracer: trace.Tracer,
+    name: str,
+    *,
+    links: Sequence[SpanContext],
+    kind: str,
+    messaging: Mapping[str, str | int] | None,
+    attributes: Mapping[str, Any],
+) -> Iterator[SpanContext]:
     with tracer.start_as_current_span(
         name,
         kind=SpanKind[kind],
@@ -217,15 +232,16 @@ def _record_error(current: trace.Span, error: Exception) -> None:
     current.set_status(trace.Status(trace.StatusCode.ERROR, f"{kind}: {message}"))
 
 
-@contextmanager
-def continued_trace(headers: Mapping[str, bytes]) -> Iterator[None]:
+def continued_trace(headers: Mapping[str, bytes]) -> AbstractContextManager[None]:
     """Spans within belong to the trace of these W3C headers (`traceparent`, `tracestate`), if they hold one."""
     carrier = {
         name: headers[name].decode("ascii", "replace") for name in ("traceparent", "tracestate") if name in headers
     }
-    if not carrier:
-        yield
-        return
+    return _attached_trace(carrier) if carrier else _SAME_TRACE_CONTEXT
+
+
+@contextmanager
+def _attached_trace(carrier: Mapping[str, str]) -> Iterator[None]:
     token = contexts.attach(_PROPAGATOR.extract(carrier))
     try:
         yield

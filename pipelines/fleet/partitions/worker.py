@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from pipelines.fleet.judging.records import ObservedRecord
@@ -388,7 +388,8 @@ class PartitionWorker:
     async def _observe(self, record: Record | OffsetAdvance) -> object | None:
         if isinstance(record, OffsetAdvance):
             return None
-        with under_suspicion(self._trials.trial_of(record.offset) if self._trials else None):
+        trial = self._trials.trial_of(record.offset) if self._trials else None
+        with under_suspicion(trial) if trial else nullcontext():
             observed = await self._context.observe(record)
         if record.offset in self._too_large and isinstance(observed, ObservedRecord):
             error = ScoreError("outcome_too_large", self._too_large[record.offset])

@@ -1,7 +1,9 @@
-"""What the watchdog of a worker watches."""
+"""What the watchdog of a worker watches, and when a worker collects garbage."""
+
+import gc
 
 from pipelines.fleet.monitoring import LagTrend, MembershipMonitor
-from pipelines.fleet.worker import _MAX_LOOP_SECONDS, _MAX_WORK_SECONDS, _watchdog
+from pipelines.fleet.worker import _MAX_LOOP_SECONDS, _MAX_WORK_SECONDS, _rare_collections, _watchdog
 from pipelines.service.lifecycle import Service
 from tests.pipelines.fleet.test_monitoring import GaugeMeters, StandInMember
 from vqmon.telemetry.bottleneck import Bottleneck
@@ -32,3 +34,13 @@ def test_the_watchdog_limits_the_loop_the_polling_and_the_work() -> None:
     assert meters.counted == [("vqmon.watchdog.breach", name) for name in ("loop", "poll", "work")]
     watchdog._on_breach("poll")
     assert meters.counted[3:] == [("vqmon.watchdog.breach", "poll")]
+
+
+def test_a_worker_collects_garbage_seldom_and_as_before_afterwards() -> None:
+    """What was loaded before is left out of collections while the worker works."""
+    thresholds, frozen_count = gc.get_threshold(), gc.get_freeze_count()
+    with _rare_collections():
+        assert gc.get_threshold() == (20_000, *thresholds[1:])
+        assert gc.get_freeze_count() > frozen_count + 10_000
+    assert gc.get_threshold() == thresholds
+    assert gc.get_freeze_count() == frozen_count

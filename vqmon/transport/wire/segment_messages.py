@@ -54,6 +54,9 @@ class TraceContext:
         return tuple((name, value) for name, value in pairs if value is not None)
 
 
+_NO_TRACE = TraceContext()
+
+
 def parse_segment(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]) -> Segment:
     """The segment in a record; raises WireError, which names the invalid field."""
     if not value:
@@ -72,8 +75,8 @@ def parse_segment(key: bytes | None, value: bytes | None, headers: Mapping[str, 
 def parse_trace_context(headers: Mapping[str, bytes]) -> TraceContext:
     """The trace context of a record; a malformed one is dropped, as the W3C recommendation requires."""
     traceparent = headers.get("traceparent", headers.get("ce_traceparent", b""))
-    if not _TRACEPARENT.fullmatch(traceparent.decode("ascii", "replace")):
-        return TraceContext()
+    if not traceparent or not _TRACEPARENT.fullmatch(traceparent.decode("ascii", "replace")):
+        return _NO_TRACE
     return TraceContext(traceparent=traceparent, tracestate=headers.get("tracestate") or headers.get("ce_tracestate"))
 
 

@@ -71,10 +71,11 @@ class Signal(SpanCondition[SignalState]):
 
     def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
         event = timed.outcome
-        if not isinstance(event, QualityEvent) or self.signal not in event.signals:
+        summary = event.signals.get(self.signal) if isinstance(event, QualityEvent) else None
+        if summary is None:
             return True
         is_frozen = self.signal == "freeze" and timed.repeats_last_frame == "yes"
-        return not is_frozen and max(event.signals[self.signal].frame_values) < self.above
+        return not is_frozen and max(summary.frame_values) < self.above
 
     def evaluate(
         self, state: SignalState, timed: TimedOutcome, score: Score | None, *, masks: Sequence[Mask] = ()
