@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.alerts.many_charts import ManyCharts, ManyPeers, Numbers
-from bench.alerts.series_shapes import DAY, SHAPES
+from bench.alerts.series_shapes import DAY, SHAPES, scores_of
 from vqmon.core.alerts.conditions.chart import ChartParameters
 from vqmon.core.alerts.regression.control_chart import SPANS
 
@@ -53,7 +53,7 @@ def simulate(
     """Results by shape, and the distances of the limits at the end: (spans, shapes)."""
     scores = np.concatenate(
         [
-            SHAPES[name](np.random.default_rng([seed, *name.encode()]), (1 + days) * DAY + _HOUR, series)
+            scores_of(name, np.random.default_rng([seed, *name.encode()]), (1 + days) * DAY + _HOUR, series)
             for name in names
         ],
         axis=1,

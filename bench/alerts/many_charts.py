@@ -13,12 +13,14 @@ from vqmon.core.alerts.regression.baseline import (
     BEYOND_LIMIT,
     CHANGE_FACTOR,
     FIRST_VALUES,
+    HEAVY_TAILS,
     MIN_BLOCKS,
     MIN_SPREAD,
+    TAIL_VALUES,
     limit_factor,
 )
 from vqmon.core.alerts.regression.change_point import FEW_VALUES, HIGH_DEVIATIONS, LOW_DEVIATIONS
-from vqmon.core.alerts.regression.control_chart import SPANS
+from vqmon.core.alerts.regression.control_chart import DETECTED_SHARE, SPANS
 
 Numbers = NDArray[np.float64]
 
@@ -108,7 +110,7 @@ class ManyCharts:
         self._forget(present)
         values = np.where(present, scores, state["recent"][-1])
         window = np.concatenate([state["recent"], values[None]])
-        middle = np.median(window, axis=0)
+        middle = np.partition(window, 2, axis=0)[2]
         state["recent"] = np.where(present, window[1:], state["recent"])
         count = np.minimum(state["count"] + 1.0, self.parameters.baseline_segments)
         share, deviation = np.where(present, 1.0 / count, 0.0), values - state["level"]
@@ -118,11 +120,16 @@ class ManyCharts:
         state["square"] += share * (distance**2 - state["square"])
         state["level"] = state["level"] + share * 1.2533 * state["spread"] * np.sign(deviation)
         state["spread"] = np.maximum(state["spread"] * (1.0 + 2.3326 * share * (is_beyond - 0.5)), MIN_SPREAD)
-        state["average"] += np.where(present, _SHARES, 0.0) * (middle - state["average"])
+        has_limits = state["blocks"] >= MIN_BLOCKS
+        is_bounded = has_limits & (state["count"] >= TAIL_VALUES)
+        is_bounded &= state["square"] > HEAVY_TAILS * state["spread"] ** 2
+        step = np.where(is_bounded, np.maximum(self.distances[0], 1e-6) / DETECTED_SHARE, np.inf)
+        lowest = state["level"] - step
+        state["average"] += np.where(present, _SHARES, 0.0) * (np.maximum(middle, lowest) - state["average"])
         state["lowest"] = np.minimum(state["lowest"], state["average"])
         away = state["average"] - state["level"]
         state["average_square"] += share * (away**2 - state["average_square"])
-        wanted = np.where(state["blocks"] >= MIN_BLOCKS, self.distances, 0.0)
+        wanted = np.where(has_limits, self.distances, 0.0)
         half = np.maximum(wanted, self.parameters.delta_min) / 2.0
         cusum = np.maximum(0.0, state["cusum"] + state["level"] - half - values)
         state["cusum"] = np.where(present, cusum, state["cusum"])

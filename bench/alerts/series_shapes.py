@@ -1,7 +1,8 @@
 """Series of scores of the shapes that streams have: correlated noise, programmes, ad breaks, loops, ceilings, gaps.
 
 Every shape is a function of a generator, a number of segments and a number of series; it gives scores of shape
-(segments, series) in points, one column per series, NaN where a segment is missing. Segments are 4 s long.
+(segments, series) in points, one column per series, NaN where a segment is missing. Segments are 4 s long. Some
+shapes leave 0..100, which no score does: `scores_of` ends there.
 """
 
 from collections.abc import Callable, Mapping
@@ -213,3 +214,8 @@ SHAPES: Mapping[str, Callable[[np.random.Generator, int, int], Scores]] = {
     "steps of 5 points": _coarse,
 }
 """Name -> shape; the last three are those of a score at its end or quantised."""
+
+
+def scores_of(name: str, chance: np.random.Generator, count: int, series: int) -> Scores:
+    """Scores of a shape of `SHAPES`, (segments, series), from 0 to 100."""
+    return np.clip(SHAPES[name](chance, count, series), 0.0, 100.0)

@@ -8,6 +8,7 @@ compares them with the functions of vqmon. Differences are in points of 0..100. 
 """
 
 import argparse
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,8 @@ CLUSTER_SD = 5 * math.sqrt(0.3 + 0.7 / 30)
 LARGEST_LOSS = 10.0
 DAILY = 5
 """Clusters between two looks of usual practice."""
+
+_EXPERIMENT = factories.experiment()
 
 MSPRT_TAU = 1.25
 """Points: the deviation of the effects that the mixture of an mSPRT expects."""
@@ -103,7 +106,7 @@ def winners(values: Floats, *, planned: int = PLANNED) -> Mapping[str, Flags]:
     below, above = np.maximum(below, z * error), np.minimum(above, -z * error)
     needed = -math.log(ALPHA)
     better, worse = run.mean > below, run.mean < above
-    t = np.array([t_quantile(0.975, max(1.0, n - 1)) for n in run.n])
+    t = np.array([_t_quantile(max(1.0, n - 1)) for n in run.n])
     return {
         "mSPRT": _msprt(run),
         "t, daily": (np.abs(run.mean) > t * error) & enough & (run.n % DAILY == 0),
@@ -111,6 +114,11 @@ def winners(values: Floats, *, planned: int = PLANNED) -> Mapping[str, Flags]:
         "with skewness": (better | worse) & enough,
         "vqmon": ((better & (capital(values) >= needed)) | (worse & (capital(-values) >= needed))) & enough,
     }
+
+
+@functools.cache
+def _t_quantile(degrees_of_freedom: float) -> float:
+    return t_quantile(1 - ALPHA / 2, degrees_of_freedom)
 
 
 def _msprt(run: Running) -> Flags:
@@ -195,6 +203,8 @@ def print_blocks(runs: int, rng: np.random.Generator) -> None:
         now, ready = np.zeros(runs, bool), np.full(runs, np.inf)
         for run in range(runs):
             for look in looks:
+                if now[run] and np.isfinite(ready[run]):
+                    break
                 is_enough, is_winner = _block_verdict(values[run, :look])
                 now[run] |= is_winner
                 ready[run] = min(ready[run], look) if is_enough else ready[run]
@@ -211,7 +221,7 @@ def _block_verdict(values: Floats) -> tuple[bool, bool]:
     estimate = replace(estimate, effective_n=effective)
     rho = mixture_rho(alpha=ALPHA, planned_clusters=PLANNED)
     interval = conservative_interval(
-        factories.experiment(), estimate, anytime_valid_interval(estimate, rho=rho, alpha=ALPHA)
+        _EXPERIMENT, estimate, anytime_valid_interval(estimate, rho=rho, alpha=ALPHA), within=(0.0, 0.0)
     )
     return True, interval.low > 0 or interval.high < 0
 
@@ -273,7 +283,6 @@ def print_guardrails(runs: int, rng: np.random.Generator) -> None:
 def print_flips(runs: int, rng: np.random.Generator) -> None:
     """Runs of a true gain in which a verdict "better" is later withdrawn."""
     print("\nA gain of .4 s.d. (s.d. 5): better, and later undecided again, within 100 clusters")
-    runs = max(20, runs // 20)
     values = rng.normal(2.0, 5.0, (runs, MOST))
     before = winners(values)["with skewness"]
     now = np.array([_better_at_looks(run) for run in values])
@@ -284,7 +293,7 @@ def print_flips(runs: int, rng: np.random.Generator) -> None:
 
 def _better_at_looks(values: Floats) -> Flags:
     """(clusters,) whether the verdict at each look is "better", with what all intervals so far have in common."""
-    trajectory = EffectTrajectory(experiment=factories.experiment())
+    trajectory = EffectTrajectory(experiment=_EXPERIMENT)
     hypothesis, flags = ("v2", "lite"), np.zeros(len(values), bool)
     for n in range(MIN_SEQUENTIAL_CLUSTERS, len(values) + 1):
         estimate = paired_difference(values[:n])
@@ -305,14 +314,14 @@ def print_power(runs: int, rng: np.random.Generator) -> None:
         _row(f"{difference:g} points, s.d. {sd:.2g}: {n} clusters", {"vqmon": hits.any(1)})
     for clusters in (5, 10, 20):
         powers, naive = [], []
-        for _ in range(40):
+        for _ in range(max(40, runs // 5)):
             pilot = float(rng.normal(0, 3.0, clusters).std(ddof=1))
             for pilot_clusters, into in ((clusters, powers), (0, naive)):
                 assumed = PowerAssumptions(
                     difference=1.5, sd=pilot, icc=1.0, segments_per_cluster=1, pilot_clusters=pilot_clusters
                 )
                 n = plan_sample_size(assumed).clusters_anytime
-                hits = winners(rng.normal(1.5, 3.0, (max(20, runs // 20), n)), planned=n)["vqmon"]
+                hits = winners(rng.normal(1.5, 3.0, (100, n)), planned=n)["vqmon"]
                 into.append(float(hits.any(1).mean()))
         text = f"pilots of {clusters} clusters: power on average {np.mean(powers):.0%}"
         print(f"{text}, as measured {np.mean(naive):.0%}")
@@ -355,14 +364,14 @@ def _row(name: str, wrong: Mapping[str, Flags], remark: str = "") -> None:
 
 PARTS: Sequence[tuple[str, Callable[[int, np.random.Generator], None]]] = (
     ("contents", print_contents),
-    ("blocks", lambda runs, rng: print_blocks(max(50, runs // 5), rng)),
+    ("blocks", print_blocks),
     ("streams", print_streams_at_once),
     ("sessions", units.print_sessions),
     ("ratio", units.print_ratio),
     ("guardrails", print_guardrails),
     ("flips", print_flips),
     ("power", print_power),
-    ("sentinels", lambda runs, rng: units.print_sentinels(max(10, runs // 100), rng)),
+    ("sentinels", lambda runs, rng: units.print_sentinels(max(10, runs // 10), rng)),
 )
 
 

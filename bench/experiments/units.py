@@ -56,7 +56,6 @@ def print_sessions(runs: int, rng: np.random.Generator) -> None:
         "uneven, 1 to 5,000": uneven,
         "1 % robots": robots,
     }
-    runs = max(50, runs // 4)
     for name, draw in kinds.items():
         for share in (0.5, 0.8, 0.95):
             wrong = np.zeros(2, int)
@@ -101,7 +100,7 @@ def _plain_winner(sides: list[tuple[Floats, Floats]], rho: float) -> bool:
 
 def print_ratio(runs: int, rng: np.random.Generator) -> None:
     """Sessions until an uneven split is found, beside chi-square at p < .001 at every 8th session."""
-    runs = max(20, runs // 20)
+    runs = max(20, runs // 5)
     print(
         f"\nSample ratio, alarm at p < {SRM_ALPHA:g} at any look; chi-square at .001 read every 8 sessions, {runs} runs"
     )

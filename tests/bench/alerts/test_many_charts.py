@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.alerts.many_charts import ManyCharts
-from bench.alerts.series_shapes import SHAPES
+from bench.alerts.series_shapes import scores_of
 from vqmon.core.alerts.conditions.chart import ChartParameters
 from vqmon.core.alerts.regression.change_point import detected_drop
 from vqmon.core.alerts.regression.control_chart import (
@@ -19,9 +19,9 @@ from vqmon.core.alerts.regression.control_chart import (
 PARAMETERS = ChartParameters(block_seconds=400.0, false_alarm_days=0.2, delta_min=2.0)
 
 
-@pytest.mark.parametrize("name", ["white, normal", "AR(.9) + sampling phase", "spikes", "two levels"])
+@pytest.mark.parametrize("name", ["white, normal", "white, t4", "AR(.9) + sampling phase", "spikes", "two levels"])
 def test_both_open_the_same_alerts_with_the_same_intervals(name: str) -> None:
-    scores = SHAPES[name](np.random.default_rng(3), 1800, 3)
+    scores = scores_of(name, np.random.default_rng(3), 1800, 3)
     scores[1200:1260] -= 25.0
     many, opened = ManyCharts(parameters=PARAMETERS), []
     for index, row in enumerate(scores):

@@ -90,6 +90,21 @@ def test_one_or_two_outliers_count_for_nothing() -> None:
     assert any(map(is_alarm, three))
 
 
+def test_with_heavy_tails_a_jolt_must_last_like_the_smallest_drop_that_is_seen() -> None:
+    """However far it goes; on a series that has none it is an alarm after a few values."""
+    heavy = run(EMPTY_CHART, ar1(5, 3000, 0.0, tails=4.0))[-1]
+    assert [chart.baseline.has_heavy_tails for chart in (heavy, LEARNED)] == [True, False]  # type: ignore[union-attr]
+    smallest = visible_drops(heavy, delta_min=1.0)[0]
+    for_all = [values_until_detected(heavy, points) for points in (smallest.points, 30.0, 70.0)]
+    assert for_all == [smallest.value_count] * 3
+    level = heavy.baseline.level  # type: ignore[union-attr]
+    jolt, fault = [0.0] * 6 + [level] * 20, [0.0] * 20
+    assert not any(map(is_alarm, run(heavy, jolt, start=heavy.last_end_at)))
+    assert any(map(is_alarm, run(LEARNED, jolt, start=LEARNED.last_end_at)))
+    first = next(n for n, chart in enumerate(run(heavy, fault, start=heavy.last_end_at), start=1) if is_alarm(chart))
+    assert first == pytest.approx(smallest.value_count, abs=2)
+
+
 def test_noise_opens_nothing() -> None:
     for phi, tails in ((0.0, 0.0), (0.8, 0.0), (0.0, 4.0), (0.8, 4.0)):
         for seed in range(3):

@@ -17,8 +17,8 @@ _DIGITS = 6
 _COMPANIONS_INDEX = 1
 """The average whose changes the companions follow, the second."""
 
-FEW_VALUES = 10.0
-"""Up to so many values since the change, some may be from before it."""
+FEW_VALUES = 15.0
+"""Up to so many values since the change, some may be from before it: a fall takes twelve where tails are heavy."""
 
 LOW_DEVIATIONS = 2.5
 HIGH_DEVIATIONS = 2.5

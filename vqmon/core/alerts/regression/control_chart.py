@@ -5,7 +5,8 @@ each value and the four before it, so that one or two outliers count for nothing
 an hour. For each average the chart learns the mean and the deviation of its lowest values in these blocks; the limit is
 so far below that a block passes it once in `false_alarm_days` (`baseline.limit_factor`). Where the lows change slowly
 from hour to hour the limit follows the last one. Nothing is assumed about the correlation of the series or about its
-content: programmes, ad breaks and noise all show in the lows.
+content: programmes, ad breaks and noise all show in the lows. Where values have heavy tails, a jolt counts only as the
+smallest drop that the shortest average can see, however far it goes: it must last like such a drop.
 """
 
 import math
@@ -41,7 +42,7 @@ _RECOVERED_SHARE = 0.75
 
 _DAY_SECONDS = 86_400.0
 
-_DETECTED_SHARE = 0.8
+DETECTED_SHARE = 0.8
 """A drop is called visible to an average when this share of it reaches the limit."""
 
 
@@ -140,10 +141,10 @@ def update_chart(
     if abs(starts_at - chart.last_end_at) >= parameters.forget_seconds:
         chart = _without_evidence(chart, baseline.level)
     recent = (*chart.recent_values, value)
-    middle = sorted(recent)[_MEDIAN_LENGTH // 2]
     baseline = with_value(baseline, value, max_count=parameters.baseline_segments)
     blocks = chart.blocks
     has_limits = blocks.ended >= MIN_BLOCKS
+    middle = max(sorted(recent)[_MEDIAN_LENGTH // 2], baseline.level - _largest_step(chart, baseline))
     averages = tuple(
         [
             _next_average(
@@ -184,7 +185,7 @@ def _next_average(
     ends_at: float,
     impact_minutes: float,
 ) -> Average:
-    """An average after a value; `middle` is the median of it and the four before."""
+    """An average after a value; `middle` is the median of it and the four before, no lower than it may count."""
     lows, level = average.lows, baseline.level
     new = average.value + share * (middle - average.value)
     if new < lows.lowest:
@@ -203,6 +204,16 @@ def _next_average(
         new, lows, mean_square, cusum, change_at,
         average.value_count + 1.0, average.total + value, average.impact_minutes + impact_minutes,
     )  # fmt: skip
+
+
+def _largest_step(chart: ControlChart, baseline: Baseline) -> float:
+    """How far below the usual level a value counts in the averages; infinite where values have no heavy tails.
+
+    It is the smallest drop that the shortest average can see.
+    """
+    if chart.blocks.ended < MIN_BLOCKS or not baseline.has_heavy_tails:
+        return math.inf
+    return max(baseline.level - chart.averages[0].lows.limit, 1e-6) / DETECTED_SHARE
 
 
 def _with_first_value(chart: ControlChart, value: float, ends_at: float) -> ControlChart:
@@ -282,10 +293,11 @@ def evidence_over(chart: ControlChart, values: Sequence[float]) -> list[float]:
     """`evidence_of` after each of these values; the averages begin at the usual level, the limits stay as they are."""
     if chart.baseline is None:
         return [0.0] * len(values)
+    lowest = chart.baseline.level - _largest_step(chart, chart.baseline)
     chart = _without_evidence(chart, chart.baseline.level)
     evidence = []
     for number in range(len(values)):
-        middle = median(values[max(number - _MEDIAN_LENGTH + 1, 0) : number + 1])
+        middle = max(median(values[max(number - _MEDIAN_LENGTH + 1, 0) : number + 1]), lowest)
         averages = (
             average._replace(value=average.value + share * (middle - average.value))
             for average, share in zip(chart.averages, _SHARES, strict=True)
@@ -300,12 +312,14 @@ def values_until_detected(chart: ControlChart, drop_points: float) -> float | No
 
     A drop of d points takes an average of weight w below its limit, D points under the usual level, after
     ln(1 - D / d) / ln(1 - w) values; noise may bring that forward or delay it. The median of five costs two values.
+    Where values have heavy tails a larger drop counts as `_largest_step`.
     """
-    level = chart.baseline.level if chart.baseline else 0.0
+    baseline = chart.baseline or Baseline()
+    counted_points = min(drop_points, _largest_step(chart, baseline))
     counts = []
     for index in _used_indexes(chart):
-        share = (level - chart.averages[index].lows.limit) / drop_points
-        if share < _DETECTED_SHARE + 1e-9:
+        share = (baseline.level - chart.averages[index].lows.limit) / counted_points
+        if share < DETECTED_SHARE + 1e-9:
             counts.append(math.log(1.0 - share) / math.log(1.0 - _SHARES[index]))
     return math.ceil(min(counts)) + _MEDIAN_LENGTH // 2 if counts else None
 
@@ -318,7 +332,7 @@ def visible_drops(chart: ControlChart, *, delta_min: float) -> tuple[VisibleDrop
     level = chart.baseline.level if chart.baseline else 0.0
     drops: list[VisibleDrop] = []
     for index in _used_indexes(chart):
-        points = max((level - chart.averages[index].lows.limit) / _DETECTED_SHARE, delta_min)
+        points = max((level - chart.averages[index].lows.limit) / DETECTED_SHARE, delta_min)
         value_count = values_until_detected(chart, points)
         if value_count is not None and (not drops or points < drops[-1].points):
             drops.append(VisibleDrop(points, value_count))
