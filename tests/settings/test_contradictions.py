@@ -43,7 +43,19 @@ _STREAM = '[[source.streams]]\nid = "{}"\nurl = "https://h/{}.m3u8"\n'
             '[web]\ntrusted_proxies = ["::1"]\n[web.auth]\nuser_header = "X-User"\ngroups_header = "x-user"',
             ["web.auth.groups_header"],
         ),
+        (f'[inputs.hooks.a]\n{_HOOK}scorer = "nope"', ["inputs.hooks.a.scorer"]),
         # all at once, and with what is wrong by itself
+        (
+            f'[inputs.hooks.a]\n{_HOOK}streams = ["a"]\nbackup = "a"\n[daemon]\nslo_floor = 6\nslo_drop = 5',
+            ["inputs.hooks.a.streams", "daemon.slo_drop"],
+        ),
+        (
+            "[alerts]\nkeep_ended_hours = 200\n[decode]\nfps = -1\n[daemon]\nhealth_port = 8080",
+            ["decode.fps", "alerts.keep_ended_hours", "daemon.health_port"],
+        ),
+        # what stands in for a section that is wrong contradicts nothing
+        ('[web]\nport = 9000\nauth.voters = ["a"]\n[daemon]\nhealth_port = 8080', ["web.auth.user_header"]),
+        ('[web]\nport = 9000\nauth.user_header = "X"\n[daemon]\nhealth_port = 8080', ["web.trusted_proxies"]),
         (
             '[decode]\nfps = -1\n[scoring]\nscorers = ["lite", "lite"]\n[daemon]\nhealth_port = 8080\nslo_flor = 3',
             ["daemon.slo_flor", "decode.fps", "scoring.scorers", "daemon.health_port"],
@@ -76,6 +88,8 @@ def test_a_contradiction_is_one_line(tmp_path: Path, text: str, keys: list[str])
         '[scoring]\nscorers = ["lite@1", "lite@2"]',
         '[history]\nurl = "postgresql://h/d"\npassword_file = "/p"',
         "[daemon]\nslo_floor = 60",
+        f'[inputs.hooks.a]\n{_HOOK}scorer = "lite@2"',
+        f'[source]\nkind = "kafka"\n[inputs.hooks.a]\n{_HOOK}scorer = "q-align@1"',
     ],
 )
 def test_what_may_be_meant_is_accepted(tmp_path: Path, text: str) -> None:

@@ -99,7 +99,18 @@ def _receivers(settings: "Settings") -> Iterator[Contradiction]:
             key = f"notify.webhooks.{name}.url"
             text = f"{key}: is that of notify.webhooks.{other}, which would get every alert twice; remove one of them"
             yield Contradiction((key,), text)
+
+
+def _hooks(settings: "Settings") -> Iterator[Contradiction]:
     hooks = list(settings.inputs.hooks.items())
+    # `vqmon switch-inputs` of a fleet reads the scores that workers with other settings give
+    if settings.source.kind != "kafka":
+        names = {_name_of(name) for name in (*settings.scoring.scorers, *settings.scoring.heavy)}
+        for name, hook in hooks:
+            if hook.scorer and _name_of(hook.scorer) not in names:
+                key = f"inputs.hooks.{name}.scorer"
+                text = f"{key}: {hook.scorer!r} is not in scoring.scorers; add it there, or name one of these here"
+                yield Contradiction((key, "scoring.scorers"), text)
     for number, (name, hook) in enumerate(hooks):
         for other, earlier in hooks[:number]:
             if hook.url == earlier.url and set(hook.streams) & set(earlier.streams):
@@ -108,6 +119,11 @@ def _receivers(settings: "Settings") -> Iterator[Contradiction]:
                     f"{key}: has a url and `streams` in common with inputs.hooks.{other}: two rules would switch one "
                 )
                 yield Contradiction((key,), text + "input; remove one of them, or give them different `streams`")
+
+
+def _name_of(scorer: str) -> str:
+    """The name of a scorer without its task and version."""
+    return scorer.partition("@")[0].partition(".")[0]
 
 
 def _one_of_two(settings: "Settings", given: Collection[str]) -> Iterator[Contradiction]:
@@ -173,5 +189,5 @@ def _is_any_address(name: str) -> bool:
 
 
 _CHECKS: Sequence[Callable[["Settings"], Iterator[Contradiction]]] = (
-    _source, _kafka, _scoring, _receivers, _files, _web,
+    _source, _kafka, _scoring, _receivers, _hooks, _files, _web,
 )  # fmt: skip

@@ -197,7 +197,8 @@ class _WrongKeys:
         self._keys.add(f"{parent}.{near[0]}" if near else key)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._keys
+        """Whether a key is wrong, or in a section that is."""
+        return any(key == wrong or str(key).startswith(f"{wrong}.") for wrong in self._keys)
 
     def explain(self, key: str, text: str) -> bool:
         """Whether a problem of a key follows from one of them: the key itself, or a section whose text names it."""
@@ -299,16 +300,18 @@ def _nearest(key: str, keys: list[str]) -> str:
 
 
 def _wrong_values(error: ValidationError, tree: dict[str, Any], origin: str, wrong: _WrongKeys) -> Iterator[str]:
-    """One line for each wrong value; with these taken out, what checks of whole sections say of the others."""
-    yield from _explain(error, origin, wrong)
-    for problem in error.errors():
-        _take_out(tree, problem["loc"])
-    try:
-        settings = Settings(**tree)
-    except ValidationError as other:
-        yield from _explain(other, origin, wrong)
-    else:
-        yield from _contradictions(settings, tree, origin, wrong)
+    """One line for each wrong value; with these taken out, what the checks of sections and of all say of the rest."""
+    for _ in range(3):
+        yield from _explain(error, origin, wrong)
+        for problem in error.errors():
+            _take_out(tree, problem["loc"])
+        try:
+            settings = Settings(**tree)
+        except ValidationError as other:
+            error = other
+        else:
+            yield from _contradictions(settings, tree, origin, wrong)
+            return
 
 
 def _contradictions(settings: Settings, tree: dict[str, Any], origin: str, wrong: _WrongKeys) -> Iterator[str]:
@@ -323,13 +326,13 @@ def _contradictions(settings: Settings, tree: dict[str, Any], origin: str, wrong
 
 
 def _take_out(tree: Any, location: Sequence[int | str]) -> None:
-    """Remove a value from a tree, if it is there; never a whole section, nor an entry of a list."""
+    """Remove a value, or a section whose check fails, from a tree, if it is there; never an entry of a list."""
     try:
         for part in location[:-1]:
             tree = tree[part]
     except (KeyError, IndexError, TypeError):
         return
-    if isinstance(tree, dict) and not isinstance(tree.get(location[-1]), dict):
+    if isinstance(tree, dict) and location:
         tree.pop(location[-1], None)
 
 

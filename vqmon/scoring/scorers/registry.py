@@ -167,7 +167,7 @@ async def open_scorers(
             check_licence(spec, allow_noncommercial=options.allow_noncommercial)
             scorer = _open_scorer(spec, task, manifest, options=options, shared_graphs=graphs, models=models)
             if scorer.id in scorers:
-                raise ScorerError(f"{name} is {scorer.id}, which is named already; name it once")
+                raise ScorerError(f"{name}: the scorer {scorer.id} is named twice; name it once")
             scorers[scorer.id] = scorer
         yield list(scorers.values())
 

@@ -71,9 +71,7 @@ class InputRule:
             raise ValueError("backup: names the stream itself")
         for stream_id in self.streams:
             if not set("*?[") & set(stream_id) and self.is_backup(stream_id):
-                raise ValueError(
-                    f"streams: {stream_id} is a backup by `backup`, and so no primary input; name that here"
-                )
+                raise ValueError(f"streams: {stream_id} is the backup input by `backup`; name its primary input here")
 
     def is_backup(self, stream_id: str) -> bool:
         """Whether a stream is the backup input of another."""
