@@ -291,7 +291,7 @@ _COMMANDS = (
         run=run_quantize,
         summary="make the 8-bit form of an exported scorer, calibrated on your own pictures",
         names=quantize.NAMES,
-        options="built version threads",
+        options="weights built version threads",
         add_arguments=(quantize.add_arguments,),
     ),
     _Command(

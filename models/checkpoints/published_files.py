@@ -20,7 +20,7 @@ class PublishedFile:
 
 
 _CLIP, _RQ_VQA, _SLOWFAST, _OWL = "CLIP or LIQE", "RQ-VQA", "SlowFast", "mPLUG-Owl2 (OneAlign, Q-Align, Compare2Score)"
-_FAST_VQA, _DOVER, _ALIGN_IQA, _SR_VQA = "FAST-VQA or FasterVQA", "DOVER", "Align-IQA", "SR-VQA"
+_FAST_VQA, _DOVER, _COVER, _ALIGN_IQA, _SR_VQA = "FAST-VQA or FasterVQA", "DOVER", "COVER", "Align-IQA", "SR-VQA"
 _HYPER_IQA, _DB_CNN, _MUSIQ, _TOPIQ, _MANIQA = "HyperIQA", "DB-CNN", "MUSIQ", "TOPIQ without a reference", "MANIQA"
 _IQA_PYTORCH = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights"
 _TRAINED_HERE = "no address: train your own, models/README.md says how"
@@ -34,6 +34,9 @@ PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
         ),
         "dover": PublishedFile(
             network=_DOVER, file="DOVER.pth", location="https://github.com/VQAssessment/DOVER/releases (v0.1.0)"
+        ),
+        "cover": PublishedFile(
+            network=_COVER, file="COVER.pth", location="the branch release of https://github.com/vztu/COVER (Model)"
         ),
         "liqe": PublishedFile(
             network=_CLIP, file="LIQE.pt", location="the Google Drive link of https://github.com/zwx8981/LIQE"
@@ -50,6 +53,7 @@ PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
             location=f"https://github.com/IIGROUP/MANIQA/releases (Koniq10k) and {_IQA_PYTORCH}",
         ),
         "clip": PublishedFile(network=_CLIP, file="CLIP ViT-B/32", location="https://github.com/openai/CLIP"),
+        "clip_l": PublishedFile(network=_CLIP, file="CLIP ViT-L/14", location="https://github.com/openai/CLIP"),
         "slowfast": PublishedFile(
             network=_SLOWFAST,
             file="SLOWFAST_8x8_R50.pyth",
@@ -88,6 +92,7 @@ _MARKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "low-rank updates (LoRA), without the network that they change": ("*.lora_A.*", "*.lora_B.*"),
         _FAST_VQA: ("fragments_backbone.*", "vqa_head.*"),
+        _COVER: ("technical_backbone.layers.*", "semantic_head.*"),
         _DOVER: ("technical_backbone.layers.*", "aesthetic_backbone.*"),
         "DOVER-Mobile": ("technical_backbone.downsample_layers.*", "aesthetic_backbone.*"),
         _CLIP: ("visual.class_embedding", "transformer.resblocks.*"),

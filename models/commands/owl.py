@@ -30,10 +30,10 @@ from models.verify.owl import verify_level_scorer
 from models.weights import Hub, HuggingFace, LoadedWeights, WeightsError, check_licence
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 
-_RECIPES_WITHOUT_ANCHORS = {
+RECIPES_WITHOUT_ANCHORS = {
     "q_align": q_align_recipe, "deqa_score": deqa_score_recipe, "q_instruct": q_instruct_recipe,
 }  # fmt: skip
-NAMES = (*_RECIPES_WITHOUT_ANCHORS, "compare2score")
+NAMES = (*RECIPES_WITHOUT_ANCHORS, "compare2score")
 _PICTURE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
@@ -41,11 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of level scorers."""
     group = command.add_argument_group(", ".join(NAMES), "weights: a file, a folder of shards, or owner/name@commit")
     add_precision(group)
-    group.add_argument(
-        "--sha256", action="append", default=[], help="accepted hash of a weights file; may be given several times"
-    )
-    group.add_argument("--cache", type=Path, default=Path("weights"), help="folder of downloaded weights")
-    group.add_argument("--allow-noncommercial", action="store_true", help="your use is not commercial")
+    add_weights_arguments(group)
     group.add_argument("--anchors", type=Path, help="folder of the anchors, worst first by file name")
     group.add_argument(
         "--published-anchors", action="store_true", help="the anchors are the published five, in their order"
@@ -53,6 +49,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--scored", type=Path, help="choose anchors among your own pictures: CSV with file, score, variance"
     )
+
+
+def add_weights_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options of published weights beside `--weights`."""
+    group.add_argument(
+        "--sha256", action="append", default=[], help="accepted hash of a weights file; may be given several times"
+    )
+    group.add_argument("--cache", type=Path, default=Path("weights"), help="folder of downloaded weights")
+    group.add_argument("--allow-noncommercial", action="store_true", help="your use is not commercial")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +81,7 @@ def default_environment(options: argparse.Namespace) -> ExportEnvironment:
 
 def export(options: argparse.Namespace, environment: ExportEnvironment) -> Path:
     """Write a scorer's graphs and manifest; returns the path of the manifest. Raises WeightsError."""
-    loaded, recipe = _load_recipe(options, environment)
+    loaded, recipe = load_recipe(options, environment)
     options.built.mkdir(parents=True, exist_ok=True)
     return write_level_scorer(
         recipe,
@@ -91,7 +96,7 @@ def verify(options: argparse.Namespace, environment: ExportEnvironment) -> list[
     """Verify an exported scorer, against torch too when weights are given; raises VerifyError or WeightsError."""
     if options.weights is None:
         return verify_level_scorer(_manifest_path(options))
-    loaded, recipe = _load_recipe(options, environment)
+    loaded, recipe = load_recipe(options, environment)
     return verify_level_scorer(_manifest_path(options), weights=loaded.checkpoint, recipe=recipe)
 
 
@@ -121,9 +126,8 @@ def _describe_graph(graph: GraphSpec) -> str:
     return f"{graph.file}, {graph.size_bytes / 2**20:.1f} MiB, sha256 `{graph.sha256}`"
 
 
-def _load_recipe(
-    options: argparse.Namespace, environment: ExportEnvironment
-) -> tuple[LoadedWeights, LevelScorerRecipe]:
+def load_recipe(options: argparse.Namespace, environment: ExportEnvironment) -> tuple[LoadedWeights, LevelScorerRecipe]:
+    """The weights that the options name, and what is made of them; raises WeightsError."""
     facts = read_manifest_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
     if options.weights is None:
@@ -141,7 +145,7 @@ def _load_recipe(
 def _build_recipe(
     options: argparse.Namespace, environment: ExportEnvironment, *, loaded: LoadedWeights, facts: ManifestFacts
 ) -> LevelScorerRecipe:
-    if recipe := _RECIPES_WITHOUT_ANCHORS.get(options.name):
+    if recipe := RECIPES_WITHOUT_ANCHORS.get(options.name):
         return recipe(facts, config=environment.config, version=options.version)
     anchors = read_anchors(options.anchors, options.scored)
     return compare2score_recipe(

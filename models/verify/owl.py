@@ -127,7 +127,7 @@ def _check_torch(
     yield _require_within(_relative_error(features, expected_features), feature_tolerance, "features against torch")
     for task in runner.spec.tasks:
         lengths = [length for length in _CLIP_LENGTHS if task.least_frames <= length <= task.most_frames]
-        expected = _reference_logits(
+        expected = reference_task_logits(
             recipe, weights, [_cyclic_clip(expected_features, 0, length) for length in lengths], task
         )
         logits = np.concatenate([runner.run_task([_cyclic_clip(features, 0, length)], task) for length in lengths])
@@ -137,7 +137,10 @@ def _check_torch(
         yield _require_within(difference, runner.spec.golden.tolerance, f"{line}, expectation")
 
 
-def _reference_logits(recipe: LevelScorerRecipe, weights: Weights, clips: Sequence[Features], task: TaskSpec) -> Logits:
+def reference_task_logits(
+    recipe: LevelScorerRecipe, weights: Weights, clips: Sequence[Features], task: TaskSpec
+) -> Logits:
+    """Logits (clips, questions, levels) of the network in float32, of clips of features (frames, 65, width)."""
     prompts = []
     for clip in clips:
         for question in task.questions:

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from models.commands import owl
+from models.commands.quantize.level_scorer import quantize_level_scorer
 from models.commands.quantize.scorer import FLOAT, Segment, quantize_scorer
 from models.data.csv_scores import PICTURE_SUFFIXES, DataError, read_frames
 from models.export.assembly import published
 from models.export.assembly.assembly import AssemblyInput, PixelInput
 from models.export.assembly.writer import read_sheet_inputs
+from models.networks.owl import q_align
 from models.train.features.decoder_views import make_row
 from models.verify.assembly import AssemblyRunner
 
-NAMES = tuple(published.PUBLISHED_SCORERS)
+NAMES = (*published.PUBLISHED_SCORERS, *owl.RECIPES_WITHOUT_ANCHORS)
 _CLIP_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".ts", ".m4s", ".avi", ".y4m")
 _MAX_FILES = 60
 _HELD_OUT_EVERY = 3
@@ -24,18 +29,25 @@ _HELD_OUT_EVERY = 3
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("--clips", type=Path, help="folder of your own pictures and clips to calibrate with")
+    command.add_argument(
+        "--clips", type=Path, help="folder of your own pictures and clips to calibrate and to judge with"
+    )
     command.add_argument(
         "--max-loss", type=float, default=0.005,
         help="how far the rank correlation with float32 may fall below 1 on the pictures that are held out",
     )  # fmt: skip
+    owl.add_weights_arguments(command.add_argument_group(", ".join(owl.RECIPES_WITHOUT_ANCHORS)))
 
 
 def run(options: argparse.Namespace) -> None:
     """Write NAME-int8@VERSION beside NAME-fp32@VERSION in `--built`; raises DataError.
 
-    At most 60 of the files are used, at equal distances in the order of their names; every third is held out.
+    At most 60 of the files are used, at equal distances in the order of their names; every third is held out. Q-Align
+    and its variants are made of their weights, and held to them on all files.
     """
+    if options.name in owl.RECIPES_WITHOUT_ANCHORS:
+        _run_level_scorer(options)
+        return
     sheet = options.built / f"{options.name.replace('_', '-')}-{FLOAT}@{options.version}.parts.json"
     if not sheet.is_file():
         raise DataError(f"{sheet}: no such sheet; export the scorer with --dtype {FLOAT} first, or name --built FOLDER")
@@ -45,6 +57,19 @@ def run(options: argparse.Namespace) -> None:
     held_out = segments[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
     calibration = [each for index, each in enumerate(segments) if index % _HELD_OUT_EVERY != _HELD_OUT_EVERY - 1]
     for line in quantize_scorer(sheet, calibration, held_out, max_loss=options.max_loss, threads=options.threads):
+        print(line, flush=True)
+
+
+def _run_level_scorer(options: argparse.Namespace) -> None:
+    files, environment = find_files(options.clips), owl.default_environment(options)
+    loaded, recipe = owl.load_recipe(options, environment)
+    pictures = [q_align.pad_to_square(Image.fromarray(read_frames(file, count=1)[0])).copy() for file in files]
+    options.built.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    for line in quantize_level_scorer(
+        recipe, loaded.checkpoint, pictures, max_loss=options.max_loss, folder=options.built, threads=options.threads,
+        max_embedded_bytes=environment.max_embedded_bytes,
+    ):  # fmt: skip
         print(line, flush=True)
 
 
@@ -67,7 +92,7 @@ def _make_segment(file: Path, inputs: Sequence[AssemblyInput]) -> Segment:
     if len(pixels) < len(inputs):
         other = next(each.name for each in inputs if not isinstance(each, PixelInput))
         raise DataError(f"the scorer takes {other}, which no file of pictures has")
-    frames = read_frames(file, count=max(each.pictures if each.order == "NCTHW" else 1 for each in pixels))
+    frames = read_frames(file, count=max(each.frames for each in pixels))
     seed = zlib.crc32(file.read_bytes())
     try:
         return {each.name: make_row(each, frames, seed=seed) for each in pixels}

@@ -29,7 +29,8 @@ GOLDEN_PROMPT = "A red fox in fresh snow, 35 mm film, it's dawn."
 class PixelInput:
     """Pixels of a segment, uint8 RGB: each row is one moment.
 
-    A row has `pictures` pictures: one (NCHW), those of a clip (NCTHW) or crops (NKCHW).
+    A row has `pictures` pictures: one (NCHW), those of a clip (NCTHW), or crops or frames of a clip, for a graph that
+    takes one at a time (NKCHW).
     """
 
     name: str
@@ -43,6 +44,11 @@ class PixelInput:
     # of a grid: crops side by side, and the frame's short side in px, 0 for its own size
     columns: int = 0
     short_side: int = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames of a clip that a row is made of; 1 for pictures of one frame."""
+        return self.pictures if self.transform in ("stretch", "centre", "fragments") else 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,14 +115,15 @@ class GraphPart:
     """One graph. `takes` names inputs and earlier parts, in the order of the network's arguments.
 
     `each` "row": one output per row, independent of the other rows. "segment": arguments (segments, rows, ...) and one
-    output per segment, computed from all its rows.
+    output per segment, computed from all its rows. "picture": arguments (rows, pictures, ...) go in one picture at a
+    time, and come out as (rows, pictures, ...).
     """
 
     # also of the graph's file: parts with the same name and weights share one file, whichever scorer they belong to
     name: str
     network: nn.Module
     takes: tuple[str, ...]
-    each: Literal["row", "segment"] = "row"
+    each: Literal["row", "picture", "segment"] = "row"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +177,15 @@ def run_in_torch(assembly: GraphAssembly, inputs: Mapping[str, Array]) -> dict[s
     """Inputs and the outputs of all parts in float32, by name; segment parts see all rows as one segment."""
     values: dict[str, Array] = dict(inputs)
     for part in assembly.parts:
+        network = Float32Interface(part.network.eval(), dtype=torch.float32)
         with torch.inference_mode():
             arguments = [torch.from_numpy(each) for each in part_inputs(part.takes, values, each=part.each)]
-            values[part.name] = Float32Interface(part.network.eval(), dtype=torch.float32)(*arguments).numpy()
+            if part.each == "picture":
+                pictures = zip(*(argument.split(1) for argument in arguments), strict=True)
+                output = torch.cat([network(*picture) for picture in pictures])
+                values[part.name] = output.unflatten(0, values[part.takes[0]].shape[:2]).numpy()
+            else:
+                values[part.name] = network(*arguments).numpy()
     return values
 
 

@@ -86,7 +86,7 @@ def _parse_scale(table: Mapping[str, Any]) -> ScoreScale:
 
 def view_of_input(pixels: PixelInput) -> View:
     """The decoder's view for an input."""
-    clip = ClipSampling(frames=pixels.pictures, stride=pixels.stride) if pixels.order == "NCTHW" else None
+    clip = ClipSampling(frames=pixels.frames, stride=pixels.stride) if pixels.frames > 1 else None
     side = pixels.side
     match pixels.transform:
         case "stretch":

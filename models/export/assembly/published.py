@@ -20,10 +20,10 @@ from models.export.graphs import Weights
 from models.networks import align_iqa, sr_vqa
 from models.networks.backbones import slowfast
 from models.networks.backbones.bottleneck import BottleneckConfig
-from models.networks.backbones.clip import Clip, ClipConfig
+from models.networks.backbones.clip import NOT_IN_VISUAL, Clip, ClipConfig, ClipVisual, vit_l_14
 from models.networks.backbones.convnext3d import ConvNextConfig
 from models.networks.backbones.swin import SwinConfig, swin_b_384
-from models.networks.fragments import dover, fast_vqa
+from models.networks.fragments import cover, dover, fast_vqa
 from models.networks.pictures import liqe
 from models.weights import TensorShapes, WeightsError, check_published, state_dict_shapes
 from vqmon.scoring.manifests.frame_scorer import Licence
@@ -65,6 +65,8 @@ _FAST = _weights_file(
 )
 _FAST_VQA = _weights_file("fast_vqa", partial(fast_vqa.FastVqa, SwinConfig()), fast_vqa.IGNORED_TENSORS)
 _DOVER = _weights_file("dover", partial(dover.Dover, SwinConfig(), ConvNextConfig()), dover.IGNORED_TENSORS)
+_COVER = _weights_file("cover", partial(cover.Cover, cover.cover_clips(), ConvNextConfig()), cover.IGNORED_TENSORS)
+_CLIP_L = _weights_file("clip_l", partial(ClipVisual, vit_l_14()), (*NOT_IN_VISUAL, *_CLIP_SIZES))
 _LIQE = _weights_file("liqe", partial(Clip, ClipConfig()), _CLIP_SIZES)
 _CLIP = _weights_file("clip", partial(Clip, ClipConfig()), _CLIP_SIZES)
 _ALIGN_IQA = _weights_file("align_iqa", lambda: align_iqa.AlignIqa(align_iqa.default_config()), sr_vqa.IGNORED_TENSORS)
@@ -110,6 +112,12 @@ PUBLISHED_SCORERS: Mapping[str, PublishedScorer] = MappingProxyType(
         ),
         "dover": PublishedScorer(
             files={"dover": _DOVER}, assemble=partial(_assemble_single, recipes.assemble_dover, "dover")
+        ),
+        "cover": PublishedScorer(
+            files={"cover": _COVER, "clip": _CLIP_L},
+            assemble=lambda nets, version: recipes.assemble_cover(
+                cast("cover.Cover", nets["cover"]), clip=cast("ClipVisual", nets["clip"]), version=version
+            ),
         ),
         "liqe": PublishedScorer(
             files={"liqe": _LIQE},

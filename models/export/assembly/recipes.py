@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from models.export.assembly.assembly import FeatureInput, GraphAssembly, GraphPart, PixelInput, TextInput
 from models.networks.align_iqa import AlignIqa, GeneratedContentScorer, NaturalContentScorer
-from models.networks.backbones.clip import Clip, PatchEncoder, TextEncoder
+from models.networks.backbones.clip import Clip, ClipVisual, PatchEncoder, TextEncoder
 from models.networks.backbones.slowfast import FRAMES, SIDE, FastPathway, SlowFast
 from models.networks.backbones.swin import Swin, SwinConfig
+from models.networks.fragments import cover
 from models.networks.fragments.dover import FUSIONS, AestheticFeatures, Dover, FuseSideScores
 from models.networks.fragments.fast_vqa import FastVqa, FragmentFeatures, MeanScore
 from models.networks.pictures.liqe import CROP_SIDE, CROPS, ExpectedQuality, Liqe
@@ -81,6 +82,39 @@ def assemble_dover(network: Dover, *, fusion: str = "by-name", version: int = 1)
     return GraphAssembly(
         name="dover", version=version, inputs=(fragments_input(config), aesthetic_input), parts=(*parts, fused)
     )
+
+
+def assemble_cover(
+    network: cover.Cover, *, clip: ClipVisual, semantic_side: int = cover.SEMANTIC_SIDE, version: int = 1
+) -> GraphAssembly:
+    """COVER: raw scores of its three sides, and their sum, for each clip.
+
+    As in the authors' sampling of a video of as many frames as the clip spans, the semantic side sees the first frame
+    of each pair that a step in time of the other sides stands for.
+    """
+    clips = fragments_input(network.technical_backbone.config)
+    per_moment = cover.FRAMES_PER_MOMENT
+    squeezed = replace(clips, name="squeezed", transform="stretch")
+    frames = PixelInput(
+        name="frames", transform="stretch", side=semantic_side, order="NKCHW", pictures=clips.pictures // per_moment,
+        stride=clips.stride * per_moment,
+    )  # fmt: skip
+    vectors, scores = "cover-semantic-vectors", ("cover-semantic", "cover-technical", "cover-aesthetic")
+    parts = [
+        GraphPart(name=vectors, network=cover.SemanticVectors(clip.visual), takes=(frames.name,), each="picture"),
+        GraphPart(name=scores[0], network=cover.SemanticScore(network.semantic_head), takes=(vectors,)),
+    ]
+    technical = cover.GatedScore(network.smtc_gate_tech, network.technical_head)
+    aesthetic = cover.GatedScore(network.smtc_gate_aesc, network.aesthetic_head)
+    for name, source, features, score in (
+        (scores[1], clips, FragmentFeatures(network.technical_backbone), technical),
+        (scores[2], squeezed, AestheticFeatures(network.aesthetic_backbone), aesthetic),
+    ):
+        maps = f"{name}-features"
+        parts.append(GraphPart(name=maps, network=features, takes=(source.name,)))
+        parts.append(GraphPart(name=name, network=score, takes=(vectors, maps)))
+    parts.append(GraphPart(name="cover", network=cover.SumOfSides(), takes=scores))
+    return GraphAssembly(name="cover", version=version, inputs=(clips, squeezed, frames), parts=tuple(parts))
 
 
 def assemble_liqe(network: Liqe, *, version: int = 1) -> GraphAssembly:

@@ -102,7 +102,7 @@ def write_graphs(
         file = folder / f"{part.name}-{precision}@{assembly.version}.onnx"
         _write_part(part, values, dtype=DTYPES[precision], target=file, max_embedded_bytes=max_embedded_bytes)
         graph = graph_spec(file, inputs=_input_names(part), output=part.name)
-        buckets = BATCH_BUCKETS if part.each == "row" else (1,)
+        buckets = (1,) if part.each == "segment" else BATCH_BUCKETS
         steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each, buckets=buckets))
     return steps
 
@@ -199,7 +199,7 @@ def _write_part(
 
 
 def _dynamic_axes(each: str) -> dict[int, tuple[str, int]]:
-    return {0: ("rows", _MAX_ROWS)} if each == "row" else {0: ("segments", _MAX_SEGMENTS), 1: ("rows", _MAX_ROWS)}
+    return {0: ("segments", _MAX_SEGMENTS), 1: ("rows", _MAX_ROWS)} if each == "segment" else {0: ("rows", _MAX_ROWS)}
 
 
 def _copy_to_meta(network: nn.Module) -> nn.Module:

@@ -33,6 +33,26 @@ class ClipConfig:
     head: int = 64
 
 
+def vit_l_14() -> ClipConfig:
+    """Sizes of ViT-L/14."""
+    return ClipConfig(patch=14, width=1024, depth=24, text_width=768, joint=768)
+
+
+class ClipVisual(nn.Module):
+    """The visual tower alone, under its published names."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual = VisualTower(config)
+
+
+NOT_IN_VISUAL = (
+    "transformer.*", "token_embedding.*", "positional_embedding", "ln_final.*", "text_projection", "logit_scale",
+)  # fmt: skip
+"""Tensors of published files that belong to the text tower."""
+
+
 class Clip(nn.Module):
     """Both towers; the parameters of the text tower are top-level, as published."""
 
@@ -95,13 +115,21 @@ class VisualTower(nn.Module):
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Tokens (pictures, 1 + patches, width): the class token, then patches row by row."""
-        patches = self.conv1(pixels).flatten(2).transpose(1, 2)
-        class_token = self.class_embedding.expand(patches.shape[0], 1, -1)
-        return self.ln_pre(torch.cat([class_token, patches], dim=1) + self.positional_embedding)
+        return self.ln_pre(self._patch_tokens(pixels) + self.positional_embedding)
+
+    def without_positions(self, pixels: Tensor) -> Tensor:
+        """The vector of `forward` where no token has a position, so that `side` may be any multiple of a patch and
+        more."""
+        return self.ln_post(self.transformer(self.ln_pre(self._patch_tokens(pixels)))[:, 0]) @ self.proj
 
     def patch_vectors(self, pixels: Tensor) -> Tensor:
         """Vectors of the picture and of each patch (pictures, 1 + patches, joint), not normalised."""
         return self.ln_post(self.transformer(self.embed(pixels))) @ self.proj
+
+    def _patch_tokens(self, pixels: Tensor) -> Tensor:
+        patches = self.conv1(pixels).flatten(2).transpose(1, 2)
+        class_token = self.class_embedding.expand(patches.shape[0], 1, -1)
+        return torch.cat([class_token, patches], dim=1)
 
 
 class PatchEncoder(nn.Module):

@@ -21,7 +21,8 @@ class WindowPartition(nn.Module):
     `index` (tokens * tokens): the row of a bias table for each pair of a window's tokens. `gates` (windows of a plane,
     tokens, tokens) uint8: the distance of two tokens' fragments, in rows plus columns, measured on the shifted grid.
     `regions` (windows, tokens) uint8: tokens of different regions never attend to one another. An axis that one window
-    spans is not shifted.
+    spans is not shifted. Where windows do not fill the grid in time, moments of zeros are appended to it; as published,
+    the others attend to them.
     """
 
     index: Tensor
@@ -30,10 +31,13 @@ class WindowPartition(nn.Module):
 
     def __init__(self, grid: GridSize, window: GridSize, *, shifted: bool, gated: bool) -> None:
         super().__init__()
-        if any(size % window_size for size, window_size in zip(grid, window, strict=True)):
+        pairs = list(zip(grid, window, strict=True))
+        if grid[0] < window[0] or any(size % window_size for size, window_size in pairs[1:]):
             raise ValueError(f"windows of {window} do not fill a grid of {grid} tokens")
-        self.grid, self.window = grid, window
-        pairs = zip(grid, window, strict=True)
+        self.window = window
+        # with the moments that are appended
+        self.grid: GridSize = (grid[0] + -grid[0] % window[0], *grid[1:])
+        self._moments = grid[0]
         self.shift = tuple(window_size // 2 if shifted and size > window_size else 0 for size, window_size in pairs)
         self.is_shifted = any(self.shift)
         self.register_buffer("index", relative_position_index(window).flatten(), persistent=False)
@@ -44,6 +48,8 @@ class WindowPartition(nn.Module):
 
     def partition(self, tokens: Tensor) -> Tensor:
         """Tokens (clips, time, rows, columns, width) -> windows (clips, windows, tokens, width)."""
+        if self._moments < self.grid[0]:
+            tokens = nn.functional.pad(tokens, (0, 0, 0, 0, 0, 0, 0, self.grid[0] - self._moments))
         if self.is_shifted:
             tokens = tokens.roll([-steps for steps in self.shift], (1, 2, 3))
         return _partition_windows(tokens, self.grid, self.window)
@@ -53,7 +59,8 @@ class WindowPartition(nn.Module):
         (t, r, c), (a, b, d) = self._counts(), self.window
         parts = windows.reshape(-1, t, r, c, a, b, d, windows.shape[-1])
         tokens = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, *self.grid, windows.shape[-1])
-        return tokens.roll(self.shift, (1, 2, 3)) if self.is_shifted else tokens
+        tokens = tokens.roll(self.shift, (1, 2, 3)) if self.is_shifted else tokens
+        return tokens[:, : self._moments] if self._moments < self.grid[0] else tokens
 
     def gather_bias(self, table: Tensor) -> Tensor:
         """A bias table (offsets, heads) for every pair of a window's tokens (1, heads, tokens, tokens)."""

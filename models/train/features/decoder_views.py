@@ -50,18 +50,19 @@ def make_view(view: View, picture: Pixels, *, seed: int) -> Pixels:
 def make_row(pixels: PixelInput, frames: Pixels, *, seed: int) -> Pixels:
     """The row of an input that frames (n, height, width, 3) make, with a leading axis of 1, as the graph takes it.
 
-    Of an input of one frame, or of crops of one frame, the middle frame is taken; a clip repeats its frames when there
-    are too few. Raises ValueError for an input that cannot be made here.
+    Of an input of one frame, or of crops of one frame, the middle frame is taken; of more frames than a clip has, every
+    second, third ...; a clip repeats its frames when there are too few. Raises ValueError for an input that cannot be
+    made here.
     """
     view = view_of_input(pixels)
-    if pixels.order != "NCTHW":
+    if pixels.frames == 1:
         made = make_view(view, frames[len(frames) // 2], seed=seed)
         crops = made if pixels.order == "NKCHW" else made[None]
         planes = crops.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(planes[None] if pixels.order == "NKCHW" else planes)
-    numbers = np.arange(pixels.pictures) % len(frames)
+    numbers = np.arange(pixels.frames) * max(1, len(frames) // pixels.frames) % len(frames)
     clip = np.stack([make_view(view, frames[number], seed=seed) for number in numbers])
-    return np.ascontiguousarray(clip.transpose(3, 0, 1, 2)[None])
+    return np.ascontiguousarray(clip.transpose((3, 0, 1, 2) if pixels.order == "NCTHW" else (0, 3, 1, 2))[None])
 
 
 def _enlarge(picture: Pixels, least: tuple[int, int], *, short_side: int) -> Pixels:

@@ -13,12 +13,20 @@ from models.checkpoints.published_files import PUBLISHED_FILES  # noqa: E402
 from models.export.assembly import published  # noqa: E402
 from models.export.owl_streaming import load_owl  # noqa: E402
 from models.networks.owl.owl import Owl, OwlConfig  # noqa: E402
-from models.weights import load_weights, state_dict_shapes  # noqa: E402
+from models.weights import WeightsError, load_weights, state_dict_shapes  # noqa: E402
 from tests.models.test_weights import Shelf  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
-MILLIONS = {"fast_vqa": 28.1, "dover": 56.2, "liqe": 151.3, "slowfast": 34.0, "rq_vqa": 91.3, "topiq": 44.1}
+MILLIONS = {
+    "fast_vqa": 28.1,
+    "dover": 56.2,
+    "cover": 61.0,
+    "liqe": 151.3,
+    "slowfast": 34.0,
+    "rq_vqa": 91.3,
+    "topiq": 44.1,
+}
 """Scorer -> parameters of its own network, in millions."""
 
 
@@ -37,6 +45,14 @@ def test_a_file_of_full_size_fills_its_network(tmp_path: Path, name: str) -> Non
     layouts: dict[str, Any] = {
         "fast_vqa": {"state_dict": table, "validation_results": (np.float64(0.87), np.float32(0.88))},
         "dover": table,
+        "cover": {
+            "state_dict": {
+                **table,
+                "semantic_backbone.prompt_learner.ctx": of_shape((2, 16, 768)),
+                "technical_backbone.layers.0.blocks.0.attn.relative_position_index": of_shape((392, 392)),
+            },
+            "validation_results": (np.float64(0.91), np.float32(0.25)),
+        },
         "liqe": {**table, "input_resolution": torch.tensor(224), "vocab_size": torch.tensor(49408)},
         "slowfast": {"model_state": {**table, "blocks.6.proj.weight": of_shape((400, 2304))}, "cfg": "MODEL: x"},
         "topiq": {"params": {**table, "attn_blks.0.layers.0.self_attn.in_proj_bias": of_shape((768,))}},
@@ -49,6 +65,29 @@ def test_a_file_of_full_size_fills_its_network(tmp_path: Path, name: str) -> Non
     assert state_dict_shapes(network) == shapes
     count = sum(parameter.numel() for parameter in network.parameters())
     assert count / 1e6 == pytest.approx(MILLIONS[name], rel=0.02)
+
+
+def test_the_visual_tower_of_clip_is_taken_from_its_file(tmp_path: Path) -> None:
+    """COVER's other file holds both towers; that of another size is refused by shape, and COVER's own by name."""
+    kit = published.PUBLISHED_SCORERS["cover"]
+    shapes = state_dict_shapes(kit.files["clip"].build())
+    text = {
+        "positional_embedding": (77, 768),
+        "transformer.resblocks.0.ln_1.bias": (768,),
+        "text_projection": (768, 768),
+    }
+    table = {key: of_shape(shape) for key, shape in (shapes | text).items()}
+    torch.save(table, tmp_path / "ViT-L-14.pt")
+    loaded = load_weights(str(tmp_path / "ViT-L-14.pt"), hub=Shelf(tmp_path))
+    network = published.load_network(kit.files["clip"], loaded.checkpoint, loaded.checkpoint.shapes)
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(304.0, rel=0.01)
+    smaller = loaded.checkpoint.shapes | {"visual.class_embedding": (768,)}
+    with pytest.raises(
+        WeightsError, match=r"visual\.class_embedding is \(768,\), not \(1024,\); expected CLIP ViT-L/14"
+    ):
+        published.load_network(kit.files["clip"], loaded.checkpoint, smaller)
+    with pytest.raises(WeightsError, match=r"these are the weights of CLIP or LIQE; expected COVER\.pth"):
+        published.load_network(kit.files["cover"], loaded.checkpoint, loaded.checkpoint.shapes)
 
 
 @pytest.mark.parametrize("name", ["q_align", "compare2score"])

@@ -168,6 +168,7 @@ def test_wrong_files_say_what_they_are(tmp_path: Path) -> None:
 NAMES_IN_FILES = {
     "FAST-VQA or FasterVQA": ("fragments_backbone.norm.bias", "vqa_head.fc_hid.bias"),
     "DOVER": ("technical_backbone.layers.0.x", "aesthetic_backbone.norm.bias"),
+    "COVER": ("technical_backbone.layers.0.x", "aesthetic_backbone.norm.bias", "semantic_head.fc_hid.bias"),
     "DOVER-Mobile": ("technical_backbone.downsample_layers.0.x", "aesthetic_backbone.norm.bias"),
     "CLIP or LIQE": ("visual.class_embedding", "transformer.resblocks.0.x"),
     "SlowFast": ("blocks.0.multipathway_blocks.0.conv.weight",),

@@ -9,8 +9,10 @@ pytest.importorskip("torch")
 from models.__main__ import build_parser
 
 _OF_EXPORTED = {"weights", "built", "version", "dtype", "name"}
+_OF_WEIGHTS = {"sha256", "cache", "allow-noncommercial"}
 _OF_EXPORT = _OF_EXPORTED | {
-    *("sha256", "cache", "allow-noncommercial", "anchors", "published-anchors", "scored"),
+    *_OF_WEIGHTS,
+    *("anchors", "published-anchors", "scored"),
     *("part", "vocabulary", "scale", "heads", "short-side"),
 }
 
@@ -28,7 +30,7 @@ _OF_EXPORT = _OF_EXPORTED | {
         ("refit", {"folder", "weights", "threads"}),
         ("export", _OF_EXPORT),
         ("verify", _OF_EXPORT),
-        ("quantize", {"clips", "max-loss", "built", "version", "threads"}),
+        ("quantize", {"clips", "max-loss", "built", "version", "threads", "weights"} | _OF_WEIGHTS),
         ("card", _OF_EXPORTED),
     ],
 )

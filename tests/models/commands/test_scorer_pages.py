@@ -24,12 +24,14 @@ from models import __main__ as command  # noqa: E402
 from models.commands import feature_scorers, train  # noqa: E402
 from models.commands import owl as owl_command  # noqa: E402
 from models.export.assembly import picture_scorers, published  # noqa: E402
+from models.networks.backbones.clip import ClipVisual  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
+from models.networks.fragments.cover import Cover  # noqa: E402
 from models.networks.fragments.dover import Dover  # noqa: E402
 from models.networks.pictures.topiq import Topiq, TopiqConfig  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
 from tests.models.owl_weights import CONFIG, random_weights  # noqa: E402
-from tests.models.served.test_hidden import CLIPS, MAKE, SCALE  # noqa: E402
+from tests.models.served.test_hidden import CLIPS, MAKE, SCALE, WORDS  # noqa: E402
 from vqmon.cli.main import main  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -39,12 +41,23 @@ SLOW = ("aligniqa", "compare2score", "rqvqa", "srvqa")
 SMALL: Mapping[str, Callable[[], Any]] = {
     **MAKE,
     "dover": lambda: Dover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(3, 1))),
+    "cover": lambda: Cover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(3, 1))),
+    "clip": lambda: ClipVisual(WORDS),
     "topiq": lambda: Topiq(TopiqConfig(depths=(1, 1, 1, 1), width=16)),
 }
 RESULTS = {"validation_results": (np.float64(0.87), np.float32(0.88)), "optimizer": {"state": {}, "param_groups": []}}
 LAYOUTS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
     "FAST_VQA_B_1_4.pth": lambda table: {"state_dict": table, **RESULTS},
     "DOVER.pth": dict,
+    "COVER.pth": lambda table: {
+        "state_dict": {**table, "semantic_backbone.prompt_learner.ctx": torch.zeros(2, 16, 768)},
+        **RESULTS,
+    },
+    "ViT-L-14.pt": lambda table: {
+        **{name: tensor.half() for name, tensor in table.items()},
+        "transformer.resblocks.0.ln_1.bias": torch.zeros(768),
+        "logit_scale": torch.ones(()),
+    },
     "cfanet_nr_koniq_res50-9a73138b.pth": lambda table: {"params": table},
     "LIQE.pt": lambda table: {name: tensor.half() for name, tensor in table.items()},
     "SLOWFAST_8x8_R50.pyth": lambda table: {
@@ -56,7 +69,8 @@ LAYOUTS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
 """File as published -> what its trainer saves, of a table of tensors by their names in the network."""
 SHORT = ("warm_up=2", "validate_every=12", "steps=24", "share=0.7", "network.width=16", "learning_rate=0.002")
 NETWORK_OF = {
-    "FAST_VQA_B_1_4.pth": "fast_vqa", "DOVER.pth": "dover", "LIQE.pt": "liqe", "SLOWFAST_8x8_R50.pyth": "slowfast",
+    "FAST_VQA_B_1_4.pth": "fast_vqa", "DOVER.pth": "dover", "COVER.pth": "cover", "ViT-L-14.pt": "clip",
+    "LIQE.pt": "liqe", "SLOWFAST_8x8_R50.pyth": "slowfast",
     "ckpts/FOLD.pth": "rq_vqa", "cfanet_nr_koniq_res50-9a73138b.pth": "topiq",
 }  # fmt: skip
 
@@ -153,6 +167,7 @@ NEEDS: Mapping[str, Callable[[], None]] = {
     "koniq10k": write_koniq,
     "KoNViD_1k": write_konvid,
     "scores.csv": write_scores,
+    "cover.toml": lambda: (Path("cover.toml").write_text(SCALE), None)[1],
     "rq-vqa.toml": lambda: (Path("rq-vqa.toml").write_text(SCALE), None)[1],
 }
 """What a page names -> how it comes to be there."""

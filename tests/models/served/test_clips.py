@@ -15,10 +15,11 @@ from models.export.assembly import (  # noqa: E402
     writer,
 )
 from models.export.assembly.assembly import FeatureInput, GraphAssembly, run_in_torch  # noqa: E402  # noqa: E402
-from models.networks.backbones.clip import ClipConfig  # noqa: E402
+from models.networks.backbones.clip import ClipConfig, ClipVisual  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.backbones.slowfast import FastPathway, SlowFastConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
+from models.networks.fragments.cover import Cover  # noqa: E402
 from models.networks.fragments.dover import Dover  # noqa: E402
 from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
 from models.networks.pictures import liqe  # noqa: E402
@@ -26,6 +27,7 @@ from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
 from pipelines.observe.open_scorers import open_scorer_tiers  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
 from tests.models import published_fragments as fragments  # noqa: E402
+from vqmon.core.calibration import Calibration  # noqa: E402
 from vqmon.core.frames import fragment_origins, window_corners  # noqa: E402
 from vqmon.core.types import DecodedSegment  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
@@ -88,17 +90,27 @@ def build() -> dict[str, GraphAssembly]:
         "sr_vqa_lean": lean(clips),
         "fast_vqa": recipes.assemble_fast_vqa(clips),
         "dover": recipes.assemble_dover(lively(Dover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(3, 1))))),
-    }
+        "cover": recipes.assemble_cover(
+            lively(Cover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(3, 1)))), clip=lively(ClipVisual(WORDS)),
+            semantic_side=112,
+        ),
+    }  # fmt: skip
+
+
+def scale_of(name: str) -> composite.ScoreScale:
+    """COVER's scores have no range of their own."""
+    own = composite.ScoreScale(native_range=(-5, 5), calibration=Calibration(version=1, points=((-5, 0), (5, 100))))
+    return own if name == "cover" else composite.find_scale(name)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, GraphAssembly]]:
-    """Three scorers, written as `python -m models export` writes them."""
+    """Four scorers, written as `python -m models export` writes them."""
     folder, made = tmp_path_factory.mktemp("served"), build()
     for name, assembly in made.items():
         sheet = writer.write_assembly(assembly, published.read_scorer_facts(name), precision="fp32", folder=folder)
-        assert composite.is_servable(sheet, name)
-        composite.write_composite_manifest(sheet, composite.find_scale(name))
+        assert composite.is_servable(sheet, name) == (name != "cover")
+        composite.write_composite_manifest(sheet, scale_of(name))
     return folder, made
 
 
@@ -117,7 +129,7 @@ def pixels_of(assembly: GraphAssembly, decoded: DecodedSegment) -> dict[str, np.
 async def test_a_segment_is_scored_as_torch_scores_its_pixels(
     served: tuple[Path, dict[str, GraphAssembly]], media: str
 ) -> None:
-    """Lean SR-VQA, FAST-VQA and DOVER look at one decode, of whole, short and odd segments."""
+    """Lean SR-VQA, FAST-VQA, DOVER and COVER look at one decode, of whole, short and odd segments."""
     folder, made = served
     names = [f"{assembly.name}-fp32" for assembly in made.values()]
     async with (
@@ -129,7 +141,7 @@ async def test_a_segment_is_scored_as_torch_scores_its_pixels(
         scores = {name: await scorer.score(decoded) for name, scorer in zip(made, scorers, strict=True)}
     for name, assembly in made.items():
         torch_scores = np.ravel(run_in_torch(assembly, pixels_of(assembly, decoded))[assembly.parts[-1].name])
-        points = composite.find_scale(name).calibration
+        points = scale_of(name).calibration
         assert scores[name].native_value == pytest.approx(torch_scores.mean(), rel=1e-4, abs=1e-5)
         expected = [points.apply(each) for each in np.broadcast_to(torch_scores, len(decoded.times_seconds)).tolist()]
         assert scores[name].frame_values == pytest.approx(expected, abs=0.02)

@@ -35,8 +35,8 @@ class SourceSpec:
     """An input array with one row per sampled frame of a segment.
 
     `order` is its layout: "NCHW" has one picture per row; "NCTHW" has `pictures` consecutive frames (a clip); "NKCHW"
-    has `pictures` crops of one frame. The decoder gives (rows, height, width, 3) for the first layout and
-    (rows, pictures, height, width, 3) for the other two.
+    has `pictures` crops of one frame, or frames of a clip, for a step that takes one picture at a time. The decoder
+    gives (rows, height, width, 3) for the first layout and (rows, pictures, height, width, 3) for the other two.
     """
 
     name: str

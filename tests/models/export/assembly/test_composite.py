@@ -56,6 +56,10 @@ def test_views_are_those_of_the_published_networks() -> None:
     assert (views["fragments"].columns, views["fragments"].rows) == (7, 7)
     assert [views[name].clip.stride for name in ("motion", "fragments")] == [1, 2]  # type: ignore[union-attr]
     assert views["windows"].row_shape == (15, 224, 224, 3)
+    semantic = PixelInput(name="frames", transform="stretch", side=512, order="NKCHW", pictures=20, stride=4)
+    view = composite.view_of_input(semantic)
+    assert (view.row_shape, view.clip and view.clip.stride) == ((20, 512, 512, 3), 4)
+    assert views["windows"].clip is None
     grids = {name: composite.view_of_input(scorer.crops) for name, scorer in PICTURE_SCORERS.items()}
     assert grids["hyper_iqa"] == View(kind="grid", width=224, height=224, columns=4, rows=2, short_side=384)
     assert grids["maniqa"] == View(kind="grid", width=224, height=224, columns=3, rows=2)

@@ -11,10 +11,11 @@ from models.export.assembly import recipes  # noqa: E402
 from models.export.assembly.assembly import FeatureInput, GraphAssembly, PixelInput, TextInput  # noqa: E402
 from models.networks.align_iqa import AlignIqa, AlignIqaConfig  # noqa: E402
 from models.networks.backbones.bottleneck import BottleneckConfig  # noqa: E402
-from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
+from models.networks.backbones.clip import Clip, ClipConfig, ClipVisual  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.backbones.slowfast import FastPathway, SlowFast, SlowFastConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
+from models.networks.fragments.cover import Cover  # noqa: E402
 from models.networks.fragments.dover import FUSIONS, Dover  # noqa: E402
 from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
 from models.networks.pictures import liqe  # noqa: E402
@@ -119,6 +120,28 @@ def test_dover_fuses_as_chosen() -> None:
     assert len({round(score, 4) for score in scores.values()}) == len(FUSIONS) == 3
     with pytest.raises(KeyError, match="by-file"):
         recipes.assemble_dover(dover, fusion="by-file")
+
+
+def test_cover_adds_up_three_sides_of_a_clip() -> None:
+    """The semantic side sees, one at a time, the first of each pair of frames that make a step in time."""
+    network = Cover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(1, 1)))
+    assembly = recipes.assemble_cover(network, clip=ClipVisual(PATCHES))
+    assert assembly.inputs == (
+        FRAGMENTS_INPUT,
+        replace(FRAGMENTS_INPUT, name="squeezed", transform="stretch"),
+        PixelInput(name="frames", transform="stretch", side=512, order="NKCHW", pictures=4, stride=4),
+    )
+    assert takes_of(assembly) == {
+        "cover-semantic-vectors": ("frames",),
+        "cover-semantic": ("cover-semantic-vectors",),
+        "cover-technical-features": ("fragments",),
+        "cover-technical": ("cover-semantic-vectors", "cover-technical-features"),
+        "cover-aesthetic-features": ("squeezed",),
+        "cover-aesthetic": ("cover-semantic-vectors", "cover-aesthetic-features"),
+        "cover": ("cover-semantic", "cover-technical", "cover-aesthetic"),
+    }
+    assert [part.name for part in assembly.parts if part.each == "picture"] == ["cover-semantic-vectors"]
+    assert segment_parts(assembly) == []
 
 
 def test_rq_vqa_scores_a_segment_from_five_features(shared_networks: dict[str, Any]) -> None:

@@ -20,10 +20,11 @@ from models.export.assembly import (  # noqa: E402
 from models.export.assembly.assembly import GraphAssembly, run_in_torch  # noqa: E402
 from models.export.assembly.writer import write_assembly  # noqa: E402
 from models.networks.backbones.bottleneck import BottleneckConfig  # noqa: E402
-from models.networks.backbones.clip import ClipConfig  # noqa: E402
+from models.networks.backbones.clip import ClipConfig, ClipVisual  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.backbones.slowfast import FastPathway, SlowFast, SlowFastConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
+from models.networks.fragments.cover import Cover  # noqa: E402
 from models.networks.fragments.dover import Dover  # noqa: E402
 from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
 from models.networks.pictures import liqe  # noqa: E402
@@ -38,6 +39,10 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 
 CLIPS = SwinConfig(frames=8, side=56, width=8, depths=(2, 1), heads=(1, 2), window=(2, 7, 7), gated_stages=1)
+
+
+# six steps in time, in windows of four
+LONG = SwinConfig(frames=12, side=56, width=8, depths=(2, 1), heads=(1, 2), window=(4, 7, 7), gated_stages=1)
 
 
 FLAT = SwinConfig(frames=8, side=56, width=8, depths=(1, 1), heads=(1, 2), window=(2, 7, 7), gated_stages=1)
@@ -90,6 +95,11 @@ BUILD = {
     "slowfast": lambda: recipes.assemble_slowfast(lively(SlowFast(MOTION))),
     "fast_vqa": lambda: recipes.assemble_fast_vqa(lively(FastVqa(CLIPS))),
     "dover": lambda: recipes.assemble_dover(lively(Dover(FLAT, ConvNextConfig(widths=(8, 16), depths=(3, 1))))),
+    "cover": lambda: recipes.assemble_cover(
+        lively(Cover(LONG, ConvNextConfig(widths=(8, 16), depths=(3, 1)))),
+        clip=lively(ClipVisual(WORDS)),
+        semantic_side=112,
+    ),
     "liqe": lambda: recipes.assemble_liqe(prompted_network()),
 }
 
@@ -101,7 +111,15 @@ def make(name: str) -> GraphAssembly:
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [("slowfast", "fp32"), ("fast_vqa", "fp32"), ("fast_vqa", "fp16"), ("dover", "fp32"), ("liqe", "fp16")],
+    [
+        ("slowfast", "fp32"),
+        ("fast_vqa", "fp32"),
+        ("fast_vqa", "fp16"),
+        ("dover", "fp32"),
+        ("cover", "fp32"),
+        ("cover", "fp16"),
+        ("liqe", "fp16"),
+    ],
 )
 def test_written_networks_pass_every_check(tmp_path: Path, name: str, precision: str) -> None:
     """Hashes, nodes, golden values, rows together and alone, and torch within 1e-4 or 5e-3."""

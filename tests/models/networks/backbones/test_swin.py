@@ -29,10 +29,26 @@ def test_reverse_undoes_partition(shifted: bool) -> None:
     assert torch.equal(partition.reverse(windows), tokens)
 
 
-def test_windows_that_do_not_fill_the_grid_are_refused() -> None:
-    """Rather than padded or cropped."""
+@pytest.mark.parametrize("shifted", [False, True])
+def test_a_grid_that_windows_do_not_fill_in_time_ends_in_zeros(shifted: bool) -> None:
+    """Appended behind the last moment, and gone after the reverse; the regions have them."""
+    partition = WindowPartition((5, 4, 8), (2, 4, 4), shifted=shifted, gated=True)
+    tokens = 1 + torch.rand(3, 5, 4, 8, 6)
+    windows = partition.partition(tokens)
+    assert windows.shape == (3, 6, 32, 6)
+    assert int((windows == 0).sum()) == 3 * 4 * 8 * 6
+    if not shifted:
+        assert (windows.view(3, 3, 2, 2, 16, 6)[:, -1, :, 1] == 0).all()
+    assert torch.equal(partition.reverse(windows), tokens)
+    assert partition.gates.shape == (2, 32, 32)
+    assert not shifted or partition.regions.shape == (6, 32)
+
+
+@pytest.mark.parametrize("grid", [(2, 7, 8), (2, 8, 6), (1, 8, 8)])
+def test_other_windows_that_do_not_fill_the_grid_are_refused(grid: tuple[int, int, int]) -> None:
+    """Rather than padded on a side, or cropped in time."""
     with pytest.raises(ValueError, match="do not fill a grid"):
-        WindowPartition((1, 7, 8), (1, 4, 4), shifted=False, gated=False)
+        WindowPartition(grid, (2, 4, 4), shifted=False, gated=False)
 
 
 def test_pairs_at_the_same_distance_share_a_bias() -> None:

@@ -88,6 +88,7 @@ def test_views_that_nobody_trains_on_are_refused() -> None:
         ("NCHW", "stretch", 1, (1, 3, 32, 32)),
         ("NKCHW", "windows", 4, (1, 4, 3, 32, 32)),
         ("NCTHW", "stretch", 5, (1, 3, 5, 32, 32)),
+        ("NKCHW", "stretch", 5, (1, 5, 3, 32, 32)),
     ],
 )
 def test_a_row_has_the_layout_that_graphs_take(
@@ -102,5 +103,15 @@ def test_a_row_has_the_layout_that_graphs_take(
     assert row.flags.c_contiguous
     red, blue = row.reshape(-1, 32, 32)[:: 1 if order == "NCTHW" else 3], row.reshape(-1, 32, 32)[-1]
     assert (blue == 7).all()
-    expected = [0, 50, 100, 0, 50] if order == "NCTHW" else [50] * pictures
+    expected = [0, 50, 100, 0, 50] if transform == "stretch" and pictures > 1 else [50] * pictures
     assert [int(each.mean()) for each in red[: len(expected)]] == expected
+
+
+def test_clips_of_fewer_frames_see_those_of_the_same_moments() -> None:
+    """Of two clips of one scorer, that with half the frames has every second one."""
+    frames = np.stack([np.full((40, 48, 3), 20 * number, np.uint8) for number in range(6)])
+    rows = [
+        make_row(PixelInput(name="x", transform="stretch", side=8, order="NCTHW", pictures=count), frames, seed=0)
+        for count in (6, 3)
+    ]
+    assert [[int(each) for each in row.mean((0, 1, 3, 4))] for row in rows] == [[0, 20, 40, 60, 80, 100], [0, 40, 80]]
