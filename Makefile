@@ -40,7 +40,7 @@ help:
 	@echo "make deb          dist/vqmon_VERSION_ARCH.deb, for the Debian or Ubuntu that it is built on"
 	@echo "make image        the container images vqmon:VERSION and vqmon-demo:VERSION (DOCKER=podman builds them too)"
 	@echo "make bench        speed and memory beside peers, in one run"
-	@echo "make bench-experiments  how often experiments are called wrongly: 4,000 seeded runs each, beside usual practice"
+	@echo "make bench-experiments  how often experiments are called wrongly, 4,000 and 2,000 seeded runs each, beside usual practice (over an hour)"
 	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 100 stream-days per shape)"
 	@echo "make fuzz         mutated input for every parser and the decoders, guided by coverage (FUZZ_SECONDS=60, FUZZ_TARGETS=hls)"
 	@echo "make soak         the daemon over SOAK_SEGMENTS=50000 small segments; fails when its memory or handles grow"
