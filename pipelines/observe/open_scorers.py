@@ -94,7 +94,7 @@ def _measure_hint(error: ScorerError) -> str:
     """Where a measure belongs that was named as a scorer; empty when the error is not about one."""
     name = error.name if isinstance(error, UnknownScorerError) else ""
     if name in ALONE_MEASURES:
-        return f". {name} is a measure: name it in scoring.measures, or with --measure {name}"
+        return f". {name} is a measure: name it in scoring.measures, or with --measure where the command has it"
     return f". {name} is a reference measure: name it in scoring.references" if name in REFERENCE_MEASURES else ""
 
 

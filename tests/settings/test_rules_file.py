@@ -73,6 +73,7 @@ MASK = FLOOR + '[masks.m]\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
             ["rule 'm'", "reasons", "'lost'", "timeout"],
         ),
         (DROP.replace("lite", "light"), ["rule 'drop': scorer", "did you mean 'lite'?"]),
+        (DROP.replace("lite", "niqe"), ["rule 'drop': scorer", "did you mean 'reference:niqe'?"]),
         (DROP + 'mode = "guarantee"\n', ["rule 'drop'", "mode", "no such key any more", "false_alarm_days"]),
         (DROP + 'cause = "network"\n', ["rule 'drop'", "cause", "packaging"]),
         (DROP + "k = 0.5\n", ["rule 'drop'", "k: there is no such key any more"]),

@@ -58,6 +58,8 @@ def test_the_file_holds_the_defaults() -> None:
             '[scoring]\nmeasures = ["psnr"]\n',
             "toml: scoring.measures: psnr: not among those without a reference, niqe, ",
         ),
+        ('[scoring]\nmeasures = ["psnr"]\n', "; references are named in scoring.references"),
+        ('[scoring]\nmeasures = ["brisque"]\n', "; scorers are named in scoring.scorers"),
         (
             '[scoring]\nmeasures = ["niqe"]\nreferences = ["psnr", "niqe"]\n',
             "references: niqe is in scoring.measures too: name it in one of them",

@@ -277,7 +277,9 @@ def _refuse_unknown_scorer(pattern: str, scorers: Collection[str], measures: Col
     names = [name for scorer in scorers for name in (scorer, scorer.split("@")[0])]
     names += [reference_subject(measure) for measure in measures]
     if not any(fnmatchcase(name, pattern) for name in names):
-        raise SettingsError(f"{where}: scorer: {_suggestion(pattern, names)}")
+        meant = reference_subject(pattern)
+        suggestion = f"{pattern!r}; did you mean {meant!r}?" if meant in names else _suggestion(pattern, names)
+        raise SettingsError(f"{where}: scorer: {suggestion}")
 
 
 def _suggestion(text: str, candidates: Iterable[str]) -> str:

@@ -104,7 +104,9 @@ class ScoringSettings(Section):
     @classmethod
     def _need_no_reference(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in names if name not in ALONE_MEASURES]:
-            raise ValueError(f"{', '.join(unknown)}: not among those without a reference, {', '.join(ALONE_MEASURES)}")
+            known = f"{', '.join(unknown)}: not among those without a reference, {', '.join(ALONE_MEASURES)}"
+            setting = "references" if set(unknown) <= set(REFERENCE_MEASURES) else "scorers"
+            raise ValueError(f"{known}; {setting} are named in scoring.{setting}")
         return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vqmon.core.evaluation.correlations import count_pairs, pearson, spearman
-from vqmon.core.evaluation.intervals import difference, estimate, mean_estimate, resample
+from vqmon.core.evaluation.intervals import difference, error_estimate, estimate, mean_estimate, resample
 from vqmon.core.evaluation.logistic import fit_logistic
 from vqmon.core.evaluation.results import Estimate
 
@@ -54,11 +54,10 @@ def test_resampled_contents_cover_where_resampled_items_do_not() -> None:
 
 
 def test_an_interval_contains_its_value_and_stays_on_its_scale() -> None:
-    """Correlations within -1..1, errors above 0, shares within 0..1; a perfect correlation has no width."""
+    """Correlations within -1..1, shares within 0..1; a perfect correlation has no width."""
     rng = np.random.default_rng(3)
     for statistic, value, draws in (
         ("srcc", 0.99, np.clip(0.98 + 0.01 * rng.normal(size=99), -1, 1)),
-        ("rmse", 0.1, np.abs(0.1 + 0.09 * rng.normal(size=99))),
         ("pairwise_accuracy", 0.98, np.clip(0.97 + 0.03 * rng.normal(size=99), 0, 1)),
     ):
         interval = estimate(statistic, value, draws, items=99, units=99)
@@ -66,7 +65,7 @@ def test_an_interval_contains_its_value_and_stays_on_its_scale() -> None:
         assert interval.low is not None
         assert interval.high is not None
         assert 0 < interval.low <= value <= interval.high
-        assert statistic == "rmse" or interval.high <= 1
+        assert interval.high <= 1
     perfect = estimate("srcc", 1.0, np.ones(99), items=99, units=99)
     assert perfect.low == pytest.approx(1.0)
 
@@ -84,6 +83,60 @@ def test_a_difference_has_an_interval_and_a_p_value() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.004, 0.396), abs=0.005)
     assert p == pytest.approx(0.0455, abs=0.003)
     assert difference(0.0, np.zeros(99))[1] == 1.0
+
+
+# ---- errors
+
+
+def _scores(predictions: NDArray[np.float64], shape: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Human scores 1..5 of predictions 0..1, with noise: normal, or on a bounded scale whose middle scatters most."""
+    expected = 1 + 4 / (1 + np.exp(-(predictions - 0.6) / 0.12))
+    deviations = 0.6 if shape == "normal" else 0.12 + 0.375 * np.sqrt((expected - 1) * (5 - expected))
+    return np.asarray(expected + deviations * rng.normal(size=len(predictions)))
+
+
+@pytest.mark.parametrize("shape", ["normal", "bounded"])
+@pytest.mark.parametrize("items", [40, 120])
+def test_the_interval_of_the_error_covers_that_of_all_items(shape: str, items: int) -> None:
+    """In 93 to 97 of 100 samples, give or take two standard errors of 200 samples."""
+    rng = np.random.default_rng(RNG_SEED)
+    predictions = rng.beta(2, 1.2, 50_000)
+    scores = _scores(predictions, shape, rng)
+    truth = float(np.sqrt(((fit_logistic(predictions, scores)(predictions) - scores) ** 2).mean()))
+    covered = 0
+    for _ in range(200):
+        predictions = rng.beta(2, 1.2, items)
+        scores = _scores(predictions, shape, rng)
+        residuals = scores - fit_logistic(predictions, scores)(predictions)
+        found = error_estimate(float(np.sqrt((residuals**2).mean())), residuals)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= truth <= found.high
+    assert 0.905 <= covered / 200 <= 0.995
+
+
+def test_the_interval_of_the_error_is_that_of_contents_whose_items_are_alike() -> None:
+    """Of 30 contents of 10 equal items each, that of 30 items; where contents do not matter, about that of items."""
+    rng = np.random.default_rng(RNG_SEED)
+    contents = [str(index // 10) for index in range(300)]
+    residuals = rng.normal(size=30)
+    rmse = float(np.sqrt((residuals**2).mean()))
+    of_items, of_contents = (
+        error_estimate(rmse, residuals),
+        error_estimate(rmse, np.repeat(residuals, 10), contents=contents),
+    )
+    assert (of_contents.low, of_contents.high) == pytest.approx((of_items.low, of_items.high))
+
+    residuals = rng.normal(size=300)
+    of_items, of_contents = error_estimate(1.0, residuals), error_estimate(1.0, residuals, contents=contents)
+    assert (of_contents.low, of_contents.high) == pytest.approx((of_items.low, of_items.high), rel=0.05)
+
+
+def test_an_error_without_residuals_or_of_four_items_has_no_interval() -> None:
+    """Nothing is known of its spread; nan is None."""
+    assert error_estimate(0.0, np.zeros(50)).low is None
+    assert error_estimate(0.2, np.array([0.2, -0.2, 0.2, -0.2])).low is None
+    assert error_estimate(float("nan"), np.ones(50)) == Estimate(value=None, low=None, high=None)
 
 
 # ---- few items
@@ -117,9 +170,13 @@ def test_plcc_and_rmse_of_a_few_items_allow_for_the_four_parameters() -> None:
     covered = {"plcc": 0, "rmse": 0}
     for x, y in zip(first, scores, strict=True):
         mapped = fit_logistic(x, y)(x)
-        values = {"plcc": float(pearson(mapped, y)), "rmse": float(np.sqrt(((mapped - y) ** 2).mean()))}
+        rmse = float(np.sqrt(((mapped - y) ** 2).mean()))
+        estimates = {
+            "plcc": estimate("plcc", float(pearson(mapped, y)), NO_DRAWS, items=10, units=10),
+            "rmse": error_estimate(rmse, y - mapped),
+        }
         for statistic, truth in (("plcc", 0.8), ("rmse", 0.6)):
-            found = estimate(statistic, values[statistic], NO_DRAWS, items=10, units=10)
+            found = estimates[statistic]
             assert found.low is not None
             assert found.high is not None
             covered[statistic] += found.low <= truth <= found.high

@@ -1,6 +1,6 @@
 """Which frames are decoded and selected, on a scripted decoder that counts what it is sent."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from vqmon.media.decode.decoders.frame_selection import (
     select_exact,
     select_from_full_decode,
     select_keyframes,
+    select_part,
 )
 
 FPS = 4
@@ -124,6 +125,22 @@ def test_interlaced_frames_that_were_not_announced_restart_the_decoding() -> Non
     with pytest.raises(InterlacingFoundError):
         list(select_exact(decoder, decoder.pictures, DecodeStats(), fps=1.0))
     assert decoder.is_interlaced
+
+
+def test_a_part_leaves_out_droppable_pictures_that_are_not_chosen() -> None:
+    """The times of all frames are told; where all are chosen or pictures are interlaced there is no part."""
+    pictures = [replace(picture, is_droppable=index % 2 == 1) for index, picture in enumerate(stream(2))]
+    decoder = ScriptedDecoder(pictures)
+    part = select_part(decoder, pictures, DecodeStats(), choose=lambda times, is_droppable: [0, 2, 3, 4, 6])
+    assert part is not None
+    assert part[0] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+    assert [(selected.index, selected.time_seconds) for selected in part[1]] == [
+        (0, 0.0), (2, 0.5), (3, 0.75), (4, 1.0), (6, 1.5)
+    ]  # fmt: skip
+    assert decoder.sent == [0, 2, 3, 4, 6]
+    assert select_part(decoder, pictures, DecodeStats(), choose=lambda times, _: range(len(times))) is None
+    interlaced = ScriptedDecoder(pictures, is_interlaced=True)
+    assert select_part(interlaced, pictures, DecodeStats(), choose=lambda times, _: [0]) is None
 
 
 def without_times() -> ScriptedDecoder:

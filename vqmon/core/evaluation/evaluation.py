@@ -11,6 +11,7 @@ from vqmon.core.evaluation.correlations import count_pairs, mid_ranks, pearson, 
 from vqmon.core.evaluation.intervals import (
     bootstrap_estimate,
     difference,
+    error_estimate,
     estimate,
     mean_estimate,
     resample,
@@ -76,16 +77,18 @@ class _Resampled:
     values: Mapping[str, float]
     draws: Mapping[str, Floats]
     logistic: Logistic
-    items: int
-    # items or contents that were resampled
-    units: int
+    # human scores minus mapped predictions, (items,)
+    residuals: Floats
+    contents: Sequence[str]
 
     def estimates(self) -> dict[str, Estimate]:
         """Each statistic with its interval."""
+        items, no_draws = len(self.residuals), np.empty(0)
+        units = resampled_contents(self.contents) or items
         return {
-            name: estimate(
-                name, self.values[name], self.draws.get(name, np.empty(0)), items=self.items, units=self.units
-            )
+            name: error_estimate(self.values[name], self.residuals, contents=self.contents)
+            if name == "rmse"
+            else estimate(name, self.values[name], self.draws.get(name, no_draws), items=items, units=units)
             for name in STATISTICS
         }
 
@@ -121,7 +124,8 @@ def evaluate(
 
 def _statistics(predictions: Floats, scores: Floats, contents: Sequence[str], *, draws: int, seed: int) -> _Resampled:
     logistic = fit_logistic(predictions, scores)
-    values = _statistics_of(predictions[None], scores[None], logistic(predictions)[None])
+    mapped = logistic(predictions)
+    values = _statistics_of(predictions[None], scores[None], mapped[None])
     chunks = []
     for rows in resample(len(scores), contents=contents, draws=draws, rng=np.random.default_rng(seed)):
         x, y = predictions[rows], scores[rows]
@@ -131,8 +135,8 @@ def _statistics(predictions: Floats, scores: Floats, contents: Sequence[str], *,
         values={name: float(value[0]) for name, value in values.items()},
         draws=resampled,
         logistic=logistic,
-        items=len(scores),
-        units=resampled_contents(contents) or len(scores),
+        residuals=scores - mapped,
+        contents=contents,
     )
 
 
@@ -151,8 +155,8 @@ def _statistics_of(predictions: Floats, scores: Floats, mapped: Floats) -> dict[
 def _scorer_result(
     scorer: str, predictions: Floats, items: RatedItems, resampled: _Resampled, *, draws: int, seed: int
 ) -> ScorerResult:
-    mapped = resampled.logistic(predictions)
-    residuals = items.scores - mapped
+    residuals = resampled.residuals
+    mapped = items.scores - residuals
     by_group, within = _by_group(predictions, items, draws=draws, seed=seed)
     deviations = _deviations(residuals)
     errors = np.asarray(items.standard_errors, dtype=np.float64)

@@ -51,6 +51,7 @@ from vqmon.media.decode.decoders.frame_selection import (
     select_exact,
     select_from_full_decode,
     select_keyframes,
+    select_part,
 )
 from vqmon.media.decode.decoders.hardware import HardwareDecoder, open_nvdec, take_container_colours
 from vqmon.media.decode.decoders.libav import LibavDecoder
@@ -77,6 +78,7 @@ from vqmon.media.measures.no_reference import integrated, natural_statistics
 from vqmon.media.reference.answer import pack_unscored
 from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
+from vqmon.media.reference.partial import PartialReadingError, ReferencePart, ReferenceWindow, choose_frames
 from vqmon.media.reference.sides import (
     ReferenceTools,
     frame_listener,
@@ -283,6 +285,7 @@ def _compare(
                 frames,
                 request.reference,
                 times=[picture.time_seconds for picture in video.pictures],
+                part=partial(_reference_part, decoder, video),
                 memory=shared_memory,
                 used_bytes=used_bytes,
             )
@@ -297,6 +300,33 @@ def _reference_frames(decoder: LibavDecoder, video: VideoPackets) -> Iterator[Si
     )
     try:
         yield from side_frames(selected, decoder)
+    finally:
+        decoder.flush()
+
+
+def _reference_part(decoder: LibavDecoder, video: VideoPackets, window: ReferenceWindow) -> ReferencePart | None:
+    try:
+        selected = select_part(
+            decoder,
+            coded_pictures_with_references(video),
+            DecodeStats(),
+            choose=partial(choose_frames, window=window),
+        )
+    except UnreliablePacketsError:
+        return None
+    if selected is None:
+        return None
+    times, frames = selected
+    return ReferencePart(times_seconds=times, frames=_part_frames(decoder, frames))
+
+
+def _part_frames(decoder: LibavDecoder, selected: Iterator[SelectedFrame]) -> Iterator[tuple[int, SideFrame]]:
+    try:
+        for each in selected:
+            for frame in side_frames((each,), decoder):
+                yield each.index, frame
+    except (UnreliablePacketsError, InterlacingFoundError) as error:
+        raise PartialReadingError from error
     finally:
         decoder.flush()
 

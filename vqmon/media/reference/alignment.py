@@ -44,6 +44,8 @@ _MIN_STILL_CORRELATION = 0.98
 _MIN_STILL_OVERLAP = 0.75
 _MIN_OVERLAP_SECONDS = 0.3
 _MIN_PAIRS = 3
+# of the frame period of the reference: how far from its own time a partner may be
+_PAIRED_SHARE = 0.6
 # cost of an offset at which nothing overlaps, in units of the distance
 _OVERLAP_COST = 0.003
 _EDGE_SHARE = 0.02
@@ -99,6 +101,13 @@ class ThumbnailTrack:
     thumbnails: list[NDArray[np.uint8]]
     # positions of the frames that are coded without reference to others
     keys: list[int] = field(default_factory=list)
+    # between all frames of the side, of which some may be left out; None = there are no others
+    period_seconds: float | None = None
+
+    @property
+    def period(self) -> float:
+        """Seconds from one frame of the side to the next."""
+        return _period(np.asarray(self.times_seconds)) if self.period_seconds is None else self.period_seconds
 
     def normalise(self, area: BorderShares) -> "_Vectors":
         """The pictures as vectors of length 1; those without contrast stay near 0."""
@@ -148,19 +157,18 @@ def find_alignment(
     if len(times) < _MIN_PAIRS or len(reference_times) < _MIN_PAIRS:
         return Alignment(offset_seconds=0.0, confidence=0.0, is_reliable=False)
     distances = _distances(ours.pixels, theirs.pixels)
-    offsets = _candidate_offsets(times, reference_times, near_seconds)
-    costs, key_distances = _pair_all(distances, times, reference_times, offsets, segment.keys)
+    period = reference.period
+    offsets = _candidate_offsets(times, reference_times, near_seconds, period=period)
+    costs, key_distances = _pair_all(distances, times, reference_times, offsets, segment.keys, period=period)
     if not len(costs) or not np.isfinite(costs.min()):
         return Alignment(offset_seconds=0.0, confidence=0.0, is_reliable=False)
     # while nothing changes, all offsets cost the same but for coding noise
     if ours.is_still and theirs.is_still and bool(np.isfinite(costs[0])):
         offset, is_unique = float(offsets[0]), True
     else:
-        offset, is_unique = _choose_offset(
-            offsets, costs, key_distances, period=_period(reference_times), segment_period=_period(times)
-        )
-    rows, columns = pair_frames(times, reference_times, offset)
-    overlap = len(rows) / len(times)
+        offset, is_unique = _choose_offset(offsets, costs, key_distances, period=period, segment_period=_period(times))
+    rows, columns = pair_frames(times, reference_times, offset, period=period)
+    overlap = float(_overlaps(times, reference_times, np.array([offset]), period=period)[0])
     agreement = _agreement(distances, times, reference_times, offsets, offset)
     found = _judge(
         ours.take(rows),
@@ -269,23 +277,33 @@ def match_stills(picture: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Al
 
 
 def pair_frames(
-    times: NDArray[np.float64], reference_times: NDArray[np.float64], offset: float
+    times: NDArray[np.float64], reference_times: NDArray[np.float64], offset: float, *, period: float | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the frames that have a partner at this offset, and of their partners: the nearest in time."""
-    nearest, is_paired = _nearest_frames(times, reference_times, np.array([offset]))
+    """Indices of the frames that have a partner at this offset, and of their partners: the nearest in time.
+
+    `period` is that of the reference, in seconds, where frames of it are left out.
+    """
+    period = _period(reference_times) if period is None else period
+    nearest, is_paired = _nearest_frames(times, reference_times, np.array([offset]), period=period)
     rows = np.flatnonzero(is_paired[0])
     return rows, nearest[0, rows]
 
 
 def _nearest_frames(
-    times: _Offsets, reference_times: _Offsets, offsets: _Offsets
+    times: _Offsets, reference_times: _Offsets, offsets: _Offsets, *, period: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """(offsets, frames): the frame of the reference that is nearest in time, and whether it is near enough to pair."""
     wanted = times + offsets[:, None]
     after = np.searchsorted(reference_times, wanted).clip(1, len(reference_times) - 1)
     nearest = after - (wanted - reference_times[after - 1] <= reference_times[after] - wanted)
-    tolerance = 0.6 * _period(reference_times)
-    return nearest, np.abs(reference_times[nearest] - wanted) <= tolerance + 1e-6
+    return nearest, np.abs(reference_times[nearest] - wanted) <= _PAIRED_SHARE * period + 1e-6
+
+
+def _overlaps(times: _Offsets, reference_times: _Offsets, offsets: _Offsets, *, period: float) -> _Offsets:
+    """(offsets,): the share of frames that lie within the time of the reference."""
+    wanted, tolerance = times + offsets[:, None], _PAIRED_SHARE * period + 1e-6
+    is_within = (wanted >= reference_times[0] - tolerance) & (wanted <= reference_times[-1] + tolerance)
+    return np.asarray(is_within.mean(axis=1))
 
 
 def _area_weights(size: int, cells: int, before: float, after: float) -> _Floats:
@@ -310,12 +328,11 @@ def _period(times: NDArray[np.float64]) -> float:
 
 
 def _candidate_offsets(
-    times: NDArray[np.float64], reference_times: NDArray[np.float64], near_seconds: float
+    times: NDArray[np.float64], reference_times: NDArray[np.float64], near_seconds: float, *, period: float
 ) -> NDArray[np.float64]:
     """The offsets of the search range that put the first frames of the segment onto frames of the reference."""
     low, high = near_seconds + MIN_OFFSET_SECONDS - 1e-6, near_seconds + MAX_OFFSET_SECONDS + 1e-6
     # before the reference begins there is no frame to land on: its own spacing continues there
-    period = _period(reference_times)
     earlier = reference_times[0] - period * np.arange(1, int(max(0.0, -low) / period) + 2)
     landings = np.concatenate([earlier, reference_times])
     offsets = np.unique(np.round(np.concatenate([landings - start for start in times[:_MIN_PAIRS]]), 6))
@@ -325,7 +342,13 @@ def _candidate_offsets(
 
 
 def _pair_all(
-    distances: _Floats, times: _Offsets, reference_times: _Offsets, offsets: _Offsets, keys: Sequence[int]
+    distances: _Floats,
+    times: _Offsets,
+    reference_times: _Offsets,
+    offsets: _Offsets,
+    keys: Sequence[int],
+    *,
+    period: float,
 ) -> tuple[_Offsets, _Offsets]:
     """The cost of each offset, and (key frames, offsets): the distance of each key frame and its partner.
 
@@ -334,14 +357,15 @@ def _pair_all(
     costs, key_distances = np.full(len(offsets), np.inf), np.full((len(keys), len(offsets)), np.inf)
     row_of_key = np.full(len(times), -1)
     row_of_key[list(keys)] = np.arange(len(keys))
-    nearest, is_paired = _nearest_frames(times, reference_times, offsets)
+    nearest, is_paired = _nearest_frames(times, reference_times, offsets, period=period)
+    overlaps = _overlaps(times, reference_times, offsets, period=period)
     for index in range(len(offsets)):
         rows = np.flatnonzero(is_paired[index])
         if not _has_enough(times, rows):
             continue
         columns = nearest[index, rows]
         paired = distances[rows, columns]
-        costs[index] = paired.mean() + _OVERLAP_COST * (1 - len(rows) / len(times))
+        costs[index] = paired.mean() + _OVERLAP_COST * (1 - overlaps[index])
         is_key = row_of_key[rows] >= 0
         key_distances[row_of_key[rows[is_key]], index] = paired[is_key]
     return costs, key_distances

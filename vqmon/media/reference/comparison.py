@@ -1,15 +1,16 @@
 """Comparison of the sampled frames of a segment with their partners in its reference.
 
-The reference is decoded once and leaves thumbnails; frames near the times of the samples are held. When the alignment
-finds the two sides in step, the held frames are the partners; else the reference is decoded a second time. Memory is
-bounded: of a long segment only some samples are compared, spread evenly.
+The reference, or a part of it, is decoded once and leaves thumbnails; frames near the times of the samples are held.
+When the alignment finds the two sides in step, the held frames are the partners; else the reference is decoded a second
+time. Memory is bounded: of a long segment only some samples are compared, spread evenly.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -39,16 +40,27 @@ from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES, FrameContex
 from vqmon.media.reference.libvmaf.pictures import PictureLayout, PictureStore
 from vqmon.media.reference.measures.filters import FILTER_MEASURES, MAX_DECIBELS, MAX_FILTER_CONTEXT, FilterMeter
 from vqmon.media.reference.measures.offered import PICTURE_MEASURES, REFERENCE_MEASURES
+from vqmon.media.reference.partial import (
+    HELD_BYTES,
+    FrameHolder,
+    PartialReadingError,
+    PartReader,
+    ReferenceSide,
+    ReferenceWindow,
+    frame_bytes,
+)
 from vqmon.media.reference.registration import (
     NO_BORDERS,
     REGISTRATION_SIZE,
     Borders,
+    Displacement,
     are_registered,
     border_choices,
     border_shares,
     describe_area,
     have_same_shape,
     have_same_shape_inside,
+    measure_displacement,
     merge_borders,
 )
 
@@ -58,7 +70,6 @@ if TYPE_CHECKING:
 _ALIGNED_SECONDS = 60.0
 """How much of a long segment is used to find the offset."""
 
-_HELD_BYTES = 320_000_000
 _THUMBNAIL_SIZE = (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
 _PARTNER_SIZE = (320, 180)
 # frames before and after the expected partner among which it is looked for
@@ -66,6 +77,7 @@ _NEIGHBOURS = 2
 _BORDER_INTERVAL_SECONDS = 0.5
 _MAX_BORDER_FRAMES = 12
 _REGISTERED_PAIRS = 3
+_DISPLACED = "the two sides show other parts of the picture: one is shifted, zoomed or cropped"
 
 Frames = Callable[[], Iterator[SideFrame]]
 """Decodes a side from its beginning; frames come in presentation order."""
@@ -191,21 +203,9 @@ class SegmentSide:
         if self.sample_count % self._stride == 0:
             self.samples.append((self.sample_count, frame))
             self.borders = merge_borders(self.borders, frame)
-            if len(self.samples) * _frame_bytes(frame) > _HELD_BYTES:
+            if len(self.samples) * frame_bytes(frame) > HELD_BYTES:
                 self.samples, self._stride = self.samples[::2], self._stride * 2
         self.sample_count += 1
-
-
-@dataclass(slots=True)
-class _ReferenceSide:
-    """What the first decoding of the reference leaves."""
-
-    times_seconds: list[float] = field(default_factory=list)
-    track: ThumbnailTrack = field(default_factory=lambda: ThumbnailTrack([], []))
-    borders: Borders | None = None
-    # index among all frames -> frame, near the times of the samples
-    held: dict[int, SideFrame] = field(default_factory=dict)
-    first: SideFrame | None = None
 
 
 @dataclass(slots=True)
@@ -238,19 +238,23 @@ class ReferenceComparer:
         self._after = _NEIGHBOURS + request.context.after
 
     def compare(
-        self, segment: SegmentSide, reference: Frames, *, near_seconds: float = 0.0, sink: PictureSink | None = None
+        self,
+        segment: SegmentSide,
+        reference: Frames,
+        *,
+        part: PartReader | None = None,
+        near_seconds: float = 0.0,
+        sink: PictureSink | None = None,
     ) -> PairedValues:
         """The values of all samples that have a partner; raises MisalignedError or MemoryError.
 
-        `near_seconds` is the expected time in the reference minus the time in the segment. `sink` gets the pictures.
+        `part` reads a part of the reference, where that can be done. `near_seconds` is the expected time in the
+        reference minus the time in the segment. `sink` gets the pictures.
         """
         if segment.still is not None:
             raise MisalignedError("the segment is a still picture and its reference a video: name a picture")
-        track = segment.track()
-        theirs = self._collect(reference(), segment.samples, track, near_seconds)
-        if theirs.first is None:
-            raise MisalignedError("the reference has no frames")
-        alignment, borders = self._align(segment, track, theirs, near_seconds)
+        theirs, alignment, borders = self._pair_sides(segment, reference, part, near_seconds)
+        assert theirs.first is not None
         canvas = choose_canvas(
             segment.samples[0][1],
             theirs.first,
@@ -297,8 +301,8 @@ class ReferenceComparer:
         alignment = match_stills(*thumbnails)
         if not alignment.is_reliable:
             raise MisalignedError(f"the two pictures do not show the same scene: confidence {alignment.confidence:.2f}")
-        if not self._is_registered(ours, reference, (NO_BORDERS, NO_BORDERS)):
-            raise MisalignedError("the two sides show other parts of the picture: one is cropped or shifted")
+        if not are_registered([self._displacement(ours, reference, (NO_BORDERS, NO_BORDERS))]):
+            raise MisalignedError(_DISPLACED)
         canvas = choose_canvas(
             ours,
             reference,
@@ -356,39 +360,68 @@ class ReferenceComparer:
                     "leave it out of scoring.references"
                 )
 
+    def _pair_sides(
+        self, segment: SegmentSide, reference: Frames, part: PartReader | None, near_seconds: float
+    ) -> tuple[ReferenceSide, Alignment, tuple[Borders, Borders]]:
+        """The reference, its alignment and what is cut from both sides; all of it is read unless a part is enough."""
+        track, expected_seconds = segment.track(), near_seconds
+        span = track.times_seconds[-1] if track.times_seconds else 0.0
+        window = ReferenceWindow(
+            partner_seconds=[sample.time_seconds + near_seconds for _, sample in segment.samples],
+            before=self._before,
+            after=self._after,
+            first_seconds=near_seconds + MIN_OFFSET_SECONDS - 0.5,
+            last_seconds=near_seconds + span + MAX_OFFSET_SECONDS + 0.5,
+        )
+        some = None if part is None else part(window)
+        if some is not None:
+            with contextlib.suppress(PartialReadingError, MisalignedError):
+                theirs = self._collect(some.frames, window, times_seconds=some.times_seconds)
+                alignment, borders = self._align(segment, track, theirs, near_seconds)
+                if abs(alignment.offset_seconds - near_seconds) <= theirs.track.period / 2:
+                    return theirs, alignment, borders
+                expected_seconds = alignment.offset_seconds
+        partners = [time + expected_seconds - near_seconds for time in window.partner_seconds]
+        theirs = self._collect(enumerate(reference()), replace(window, partner_seconds=partners))
+        return theirs, *self._align(segment, track, theirs, near_seconds)
+
     def _collect(
         self,
-        frames: Iterator[SideFrame],
-        samples: Sequence[tuple[int, SideFrame]],
-        track: ThumbnailTrack,
-        near_seconds: float,
-    ) -> _ReferenceSide:
-        """Decode the reference once: times, thumbnails around the segment, borders, and frames to be held."""
-        side = _ReferenceSide()
-        span = track.times_seconds[-1] if track.times_seconds else 0.0
-        first, last = near_seconds + MIN_OFFSET_SECONDS - 0.5, near_seconds + span + MAX_OFFSET_SECONDS + 0.5
-        times = [sample.time_seconds + near_seconds for _, sample in samples]
-        holder = _Holder(side, times, before=self._before, after=self._after)
-        border_time, border_count = first, 0
-        for index, frame in enumerate(frames):
+        frames: Iterable[tuple[int, SideFrame]],
+        window: ReferenceWindow,
+        *,
+        times_seconds: list[float] | None = None,
+    ) -> ReferenceSide:
+        """Read the reference once: times, thumbnails around the segment, borders, and frames to be held.
+
+        `times_seconds` are those of all frames where some of them are left out.
+        """
+        side = ReferenceSide()
+        if times_seconds is not None:
+            side.track.period_seconds = ThumbnailTrack(times_seconds, []).period
+        holder = FrameHolder(side, window.partner_seconds, before=self._before, after=self._after)
+        border_time, border_count = window.first_seconds, 0
+        for index, frame in frames:
             time = frame.time_seconds
             side.first = side.first or frame
             side.times_seconds.append(time)
-            if first <= time <= last:
+            if window.first_seconds <= time <= window.last_seconds:
                 side.track.times_seconds.append(time)
                 side.track.thumbnails.append(self._converter.to_luma(frame, _THUMBNAIL_SIZE))
                 if time >= border_time and border_count < _MAX_BORDER_FRAMES:
                     side.borders = merge_borders(side.borders, frame)
                     border_time, border_count = time + _BORDER_INTERVAL_SECONDS, border_count + 1
             holder.add(index, frame)
+        side.times_seconds = side.times_seconds if times_seconds is None else times_seconds
         return side
 
     def _align(
-        self, segment: SegmentSide, track: ThumbnailTrack, theirs: _ReferenceSide, near_seconds: float
+        self, segment: SegmentSide, track: ThumbnailTrack, theirs: ReferenceSide, near_seconds: float
     ) -> tuple[Alignment, tuple[Borders, Borders]]:
         """The most believable alignment, with the borders that are cut from each side."""
         ours, first = segment.samples[0][1], theirs.first
-        assert first is not None
+        if first is None:
+            raise MisalignedError("the reference has no frames")
         best: tuple[Alignment, tuple[Borders, Borders]] | None = None
         same_shape = False
         for borders in border_choices(ours, segment.borders or NO_BORDERS, first, theirs.borders or NO_BORDERS):
@@ -413,7 +446,7 @@ class ReferenceComparer:
             )
         return best
 
-    def _partners(self, segment: SegmentSide, theirs: _ReferenceSide, alignment: Alignment) -> dict[int, int]:
+    def _partners(self, segment: SegmentSide, theirs: ReferenceSide, alignment: Alignment) -> dict[int, int]:
         """Position in `segment.samples` -> index of the expected partner among all frames of the reference."""
         times = np.array([sample.time_seconds for _, sample in segment.samples])
         rows, columns = pair_frames(times, np.asarray(theirs.times_seconds), alignment.offset_seconds)
@@ -422,7 +455,7 @@ class ReferenceComparer:
         return dict(zip(rows.tolist(), columns.tolist(), strict=True))
 
     def _windows(
-        self, theirs: _ReferenceSide, reference: Frames, partners: Mapping[int, int]
+        self, theirs: ReferenceSide, reference: Frames, partners: Mapping[int, int]
     ) -> Iterator[tuple[int, dict[int, SideFrame]]]:
         """For each partner, in order: position of the sample, and the frames around the partner by index."""
         count = len(theirs.times_seconds)
@@ -457,7 +490,7 @@ class ReferenceComparer:
         *,
         sink: PictureSink | None,
     ) -> None:
-        checks: list[bool] = []
+        displacements: list[Displacement] = []
         for position, window in windows:
             sample_index, sample = segment.samples[position]
             index = self._refine(sample, window, partners[position], borders)
@@ -470,10 +503,11 @@ class ReferenceComparer:
                 for near in sorted(window)
                 if first <= near <= index + context.after
             }
-            if len(checks) < _REGISTERED_PAIRS and not any(checks):
-                checks.append(self._is_registered(sample, window[index], borders))
-                if not any(checks) and len(checks) in (_REGISTERED_PAIRS, len(partners)):
-                    raise MisalignedError("the two sides show other parts of the picture: one is cropped or shifted")
+            if len(displacements) < _REGISTERED_PAIRS and not any(each.is_none for each in displacements):
+                displacements.append(self._displacement(sample, window[index], borders))
+                is_last = len(displacements) in (_REGISTERED_PAIRS, len(partners))
+                if is_last and not displacements[-1].is_none and not are_registered(displacements):
+                    raise MisalignedError(_DISPLACED)
             until_partner = [theirs[near] for near in theirs if near <= index]
             values.frames[sample_index] = self._measure_pair(
                 ours, until_partner, values.canvas, fps, sample=sample_index, sink=sink
@@ -520,9 +554,9 @@ class ReferenceComparer:
             name: (_bounded(PICTURE_MEASURES[name].compute(original, picture)), {}) for name in self._picture_measures
         }
 
-    def _is_registered(self, sample: SideFrame, partner: SideFrame, borders: tuple[Borders, Borders]) -> bool:
+    def _displacement(self, sample: SideFrame, partner: SideFrame, borders: tuple[Borders, Borders]) -> Displacement:
         ours = self._converter.to_luma(sample, REGISTRATION_SIZE, borders[0])
-        return are_registered(ours, self._converter.to_luma(partner, REGISTRATION_SIZE, borders[1]))
+        return measure_displacement(ours, self._converter.to_luma(partner, REGISTRATION_SIZE, borders[1]))
 
     def _refine(
         self, sample: SideFrame, window: Mapping[int, SideFrame], expected: int, borders: tuple[Borders, Borders]
@@ -534,36 +568,6 @@ class ReferenceComparer:
         return near[choose_partner(ours, theirs, expected=near.index(expected))]
 
 
-class _Holder:
-    """Holds the frames of the reference around the expected times of the samples while they are few enough.
-
-    `before` and `after` are how many frames around an expected partner are needed.
-    """
-
-    def __init__(self, side: _ReferenceSide, times: Sequence[float], *, before: int, after: int) -> None:
-        self._side = side
-        self._waiting = deque(times)
-        self._recent: deque[tuple[int, SideFrame]] = deque(maxlen=before + 2)
-        self._after, self._following = after, 0
-        self._is_full = False
-
-    def add(self, index: int, frame: SideFrame) -> None:
-        """Take the next frame of the reference."""
-        if self._is_full:
-            return
-        self._recent.append((index, frame))
-        if self._following:
-            self._side.held[index] = frame
-            self._following -= 1
-        if self._waiting and frame.time_seconds >= self._waiting[0] - 1e-3:
-            self._waiting.popleft()
-            self._side.held.update(self._recent)
-            self._following = self._after + 1
-        if len(self._side.held) * _frame_bytes(frame) > _HELD_BYTES:
-            self._side.held.clear()
-            self._is_full = True
-
-
 def _bounded(value: float) -> float:
     return min(value, MAX_DECIBELS) if math.isinf(value) else value
 
@@ -571,11 +575,6 @@ def _bounded(value: float) -> float:
 def _frame_rate(window: Mapping[int, SideFrame]) -> float:
     times = np.array([window[index].time_seconds for index in sorted(window)])
     return 1 / max(1e-3, float(np.median(np.diff(times)))) if len(times) > 1 else 25.0
-
-
-def _frame_bytes(frame: SideFrame) -> int:
-    """About how much memory a decoded frame takes."""
-    return sum(plane.buffer_size for plane in frame.frame.planes)
 
 
 def _shape_error(size: tuple[int, int], other: tuple[int, int]) -> MisalignedError:

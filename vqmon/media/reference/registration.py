@@ -1,7 +1,8 @@
-"""Registration of the picture: black borders, what may be cut, and whether two pictures show the same part."""
+"""Registration of the picture: black borders, what may be cut, and whether one side is shifted, zoomed or cropped."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.media.images.frames import count_dark_ends, luma_plane
+from vqmon.media.measures.filters import correlate_separable, halve
 from vqmon.media.reference.alignment import BorderShares
 
 if TYPE_CHECKING:
@@ -17,23 +19,34 @@ if TYPE_CHECKING:
 # luma on an 8-bit scale
 _DARK_MEAN = 24.0
 _DARK_PEAK = 56.0
-REGISTRATION_SIZE = (640, 360)
-"""(width, height) to which pictures are brought before they are compared by `are_registered`."""
-
-_BLOCK = 128
-_ROWS, _COLUMNS = 3, 4
-_MIN_DEVIATION = 3.0
 _MAX_ASPECT_ERROR = 0.02
 # of the size of a picture inside bars: no whole number, and how far rounding moves its edges
 _WHOLE_PX, _ROUNDED_PX = 0.05, 2
-_MAX_SHIFT_PX = 0.7
-# of a block's correlation surface: height of the peak over its standard deviation
-_MIN_PEAK = 10.0
-# cycles per px
-_HIGHEST_FREQUENCY = 0.15
 
 _Luma = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
+_Parameters = NDArray[np.float64]
+
+# ---- displacement
+
+REGISTRATION_SIZE = (640, 360)
+"""(width, height) to which pictures are brought before their displacement is measured."""
+
+# (how often the pictures are halved, iterations)
+_LEVELS = ((3, 3), (2, 3), (1, 2))
+_BINOMIAL = tuple(tap / 16 for tap in (1, 4, 6, 4, 1))
+# of the height and width: what a shift moves out of the picture is not compared
+_MARGIN_SHARE = 0.05
+_AFFINE = 6
+# luma, 8-bit: below it differences are rounding; of Huber's weights: this, and so many median differences
+_ROUNDING, _HUBER_LEVELS, _HUBER_MEDIANS = 1.0, 6.0, 4.0
+# px: how far a picture without detail may be moved
+_PRIOR_PX = 10.0
+# px of REGISTRATION_SIZE, root mean square over the picture: what scalers do, what the error of the fit may add (the
+# residuals of neighbouring pixels are alike, so that their number overstates what is known), and the most
+_MIN_LIMIT_PX, _ERRORS, _MAX_LIMIT_PX = 0.35, 32.0, 2.0
+# px: above it the pictures hardly tell their place
+_MAX_ERROR_PX = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,60 +107,6 @@ def _count_dark_rows(luma: _Luma) -> tuple[int, int]:
 def _are_lit(rows: _Luma) -> NDArray[np.bool_]:
     lit: NDArray[np.bool_] = (rows.mean(axis=1) >= _DARK_MEAN) | (rows.max(axis=1) >= _DARK_PEAK)
     return lit
-
-
-def are_registered(first: _Luma, second: _Luma) -> bool:
-    """Whether two luma pictures of REGISTRATION_SIZE show the same part of the scene, to 0.7 px.
-
-    The displacement of 3 x 4 blocks of 128 x 128 px is measured by phase correlation (Kuglin and Hines, "The phase
-    correlation image alignment method", 1975) of the low frequencies, each weighted by the root of its strength in both
-    pictures, so that blur and noise count less. Blocks without detail or without a clear peak do not count; where none
-    counts, the pictures are taken for registered.
-    """
-    shifts = [
-        shift
-        for top in _block_starts(first.shape[0], _ROWS)
-        for left in _block_starts(first.shape[1], _COLUMNS)
-        if (shift := _shift_of(_block(first, top, left), _block(second, top, left))) is not None
-    ]
-    # a crop leaves the blocks near its centre in place
-    return not shifts or float(np.percentile(shifts, 75)) <= _MAX_SHIFT_PX
-
-
-def _block_starts(size: int, count: int) -> list[int]:
-    return [round(index * (size - _BLOCK) / (count - 1)) for index in range(count)]
-
-
-def _block(picture: _Luma, top: int, left: int) -> _Floats:
-    return picture[top : top + _BLOCK, left : left + _BLOCK].astype(np.float32)
-
-
-def _shift_of(first: _Floats, second: _Floats) -> float | None:
-    """The displacement of two blocks in px; None without detail or a clear peak."""
-    if min(float(first.std()), float(second.std())) < _MIN_DEVIATION:
-        return None
-    window = np.outer(np.hanning(_BLOCK), np.hanning(_BLOCK)).astype(np.float32)
-    spectra = [np.fft.rfft2((block - block.mean()) * window) for block in (first, second)]
-    cross = spectra[0] * np.conj(spectra[1])
-    frequencies = np.hypot(np.fft.fftfreq(_BLOCK)[:, None], np.fft.rfftfreq(_BLOCK)[None, :])
-    weighted = np.where(frequencies <= _HIGHEST_FREQUENCY, cross / np.sqrt(np.abs(cross) + 1e-9), 0)
-    surface = np.fft.irfft2(weighted, s=(_BLOCK, _BLOCK))
-    row, column = (int(index) for index in np.unravel_index(int(np.argmax(surface)), surface.shape))
-    if float(surface[row, column]) < _MIN_PEAK * float(surface.std()):
-        return None
-    return float(np.hypot(_peak_position(surface[:, column], row), _peak_position(surface[row], column)))
-
-
-def _peak_position(line: NDArray[np.float64], peak: int) -> float:
-    """The position of a peak on a periodic line, -size / 2 .. size / 2, by a parabola through its neighbours."""
-    size = len(line)
-    before, at, after = (float(line[index % size]) for index in (peak - 1, peak, peak + 1))
-    curvature = before - 2 * at + after
-    position = peak + (0.5 * (before - after) / curvature if curvature else 0.0)
-    return (position + size / 2) % size - size / 2
-
-
-# ---- borders of two sides
 
 
 def merge_borders(borders: Borders | None, frame: SideFrame) -> Borders:
@@ -237,3 +196,113 @@ def describe_area(frame: SideFrame, borders: Borders) -> str:
     width, height = frame.frame.width, frame.frame.height
     inner = f"{width - borders.left - borders.right}x{height - borders.top - borders.bottom}"
     return f"{inner}+{borders.left}+{borders.top} of {width}x{height}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Displacement:
+    """How the content of a picture lies against that of its reference."""
+
+    # px of REGISTRATION_SIZE: (x, y) at the centre, and what is added at its right edge, and at its bottom edge, as
+    # (x, x right, x bottom, y, y right, y bottom)
+    affine: _Parameters
+    # px: standard error of the displacement, root mean square over the picture
+    error: float
+
+    @property
+    def is_none(self) -> bool:
+        """Whether this pair alone shows that there is none."""
+        return _extent(self.affine) <= _MIN_LIMIT_PX
+
+
+def are_registered(displacements: Sequence[Displacement]) -> bool:
+    """Whether pairs of pictures of one segment show the same part of the scene, by the median of their displacements.
+
+    Up to 0.35 px of REGISTRATION_SIZE is no displacement; for poor encodes, up to 2 px. Pictures that are flat but for
+    noise are taken for registered.
+    """
+    affine = np.median([each.affine for each in displacements], axis=0)
+    error = float(np.median([each.error for each in displacements]))
+    return error > _MAX_ERROR_PX or _extent(affine) <= min(_MIN_LIMIT_PX + _ERRORS * error, _MAX_LIMIT_PX)
+
+
+def measure_displacement(picture: _Luma, reference: _Luma) -> Displacement:
+    """Where the content of a luma picture lies against its reference, both of REGISTRATION_SIZE.
+
+    An affine displacement, a gain and an offset of luma are fitted by least squares to all pixels at once, from coarse
+    to fine: B. D. Lucas and T. Kanade, "An iterative image registration technique with an application to stereo
+    vision", IJCAI 1981. The gradients are those of the reference, which the coding of the segment does not disturb, so
+    that what is left of a poor encode tells its place too. Pixels that differ far more than most, as those of a logo,
+    count less (Huber's weights). Where the pictures have no detail, nothing speaks for a displacement.
+    """
+    affine, covariance = np.zeros(_AFFINE), np.zeros((_AFFINE, _AFFINE))
+    pyramids = [_pyramid(each, _LEVELS[0][0]) for each in (picture, reference)]
+    for level, iterations in _LEVELS:
+        ours, theirs = (pyramid[level] for pyramid in pyramids)
+        for _ in range(iterations):
+            step, covariance = _step(ours, theirs, affine, scale=2.0**level)
+            affine = affine + step
+    variances = np.diag(covariance)
+    return Displacement(affine=affine, error=_extent(np.sqrt(variances)))
+
+
+def _extent(affine: _Parameters) -> float:
+    """Root mean square over the picture: the coordinates of its pixels have a variance of 1/3."""
+    squares = affine.reshape(2, 3) ** 2
+    return float(np.sqrt((squares @ [1, 1 / 3, 1 / 3]).sum()))
+
+
+def _pyramid(picture: _Luma, levels: int) -> list[_Floats]:
+    """The picture halved 0, 1, 2 ... times, each smoothed."""
+    planes = [picture.astype(np.float32)]
+    for _ in range(levels):
+        planes.append(halve(planes[-1]))
+    return [correlate_separable(np.pad(plane, 2, mode="edge"), _BINOMIAL, _BINOMIAL) for plane in planes]
+
+
+def _step(
+    ours: _Floats, theirs: _Floats, affine: _Parameters, *, scale: float
+) -> tuple[_Parameters, NDArray[np.float64]]:
+    """What is added to the displacement (px of the full size), and the covariance of the sum.
+
+    `scale` is the size of a pixel of these pictures in px of the full size.
+    """
+    height, width = theirs.shape
+    across = np.linspace(-1, 1, width, dtype=np.float32)[None]
+    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    shift_x, shift_y = ((a + b * across + c * down) / scale for a, b, c in affine.reshape(2, 3).astype(np.float32))
+    moved = _sample(theirs, shift_x, shift_y)
+    slope_y, slope_x = (np.asarray(np.gradient(moved, scale, axis=axis)) for axis in (0, 1))
+    rows, columns = (slice(round(size * _MARGIN_SHARE), size - round(size * _MARGIN_SHARE)) for size in theirs.shape)
+    parts = (slope_x, slope_x * across, slope_x * down, slope_y, slope_y * across, slope_y * down, moved)
+    design = np.stack([part[rows, columns].ravel() for part in parts], axis=1)
+    design = np.concatenate([design - design.mean(axis=0), np.ones((len(design), 1), np.float32)], axis=1)
+    residuals: _Floats = (ours - moved)[rows, columns].ravel()
+    residuals -= float(np.median(residuals))
+    magnitudes = np.abs(residuals)
+    limit = np.float32(_HUBER_LEVELS + _HUBER_MEDIANS * float(np.median(magnitudes)))
+    weights = limit / np.maximum(magnitudes, limit)
+    weighted = design * weights[:, None]
+    normal = (weighted.T @ design).astype(np.float64)
+    variance = max(_ROUNDING, float((weights * residuals * residuals).mean()))
+    normal[np.diag_indices(_AFFINE)] += variance / _PRIOR_PX**2
+    normal[_AFFINE, _AFFINE] += variance
+    inverse = np.linalg.inv(normal)
+    solution = inverse @ (weighted.T @ residuals).astype(np.float64)
+    # without what the fit explains
+    variance = max(_ROUNDING, float((weights * (residuals - design @ solution.astype(np.float32)) ** 2).mean()))
+    return solution[:_AFFINE].clip(-8 * scale, 8 * scale), inverse[:_AFFINE, :_AFFINE] * variance
+
+
+def _sample(plane: _Floats, shift_x: _Floats, shift_y: _Floats) -> _Floats:
+    """The plane at each pixel's place plus its shift in px, bilinear; edges are continued."""
+    height, width = plane.shape
+    x = np.clip(np.arange(width, dtype=np.float32)[None] + shift_x, 0, width - 1.001)
+    y = np.clip(np.arange(height, dtype=np.float32)[:, None] + shift_y, 0, height - 1.001)
+    left, top = x.astype(np.int32), y.astype(np.int32)
+    x -= left
+    y -= top
+    index, flat = top * width + left, plane.ravel()
+    upper = flat[index] * (1 - x) + flat[index + 1] * x
+    lower = flat[index + width] * (1 - x) + flat[index + width + 1] * x
+    sampled: _Floats = upper * (1 - y) + lower * y
+    return sampled

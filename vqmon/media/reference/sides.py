@@ -24,6 +24,7 @@ from vqmon.media.reference.comparison import (
 )
 from vqmon.media.reference.libvmaf.pictures import PictureStore
 from vqmon.media.reference.measures.filters import FilterMeter
+from vqmon.media.reference.partial import PartReader
 
 if TYPE_CHECKING:
     import av
@@ -70,10 +71,13 @@ class ReferenceTools:
         request: ReferenceRequest | None,
         *,
         times: Sequence[float | None],
+        part: PartReader | None = None,
         memory: Pixels,
         used_bytes: int,
     ) -> dict[str, Any]:
         """The values, or why there are none; `times` are those of the reference on its own clock, in seconds.
+
+        `part` reads a part of `frames`.
 
         Pictures for learned measures and for libvmaf go into `memory` behind its first `used_bytes`.
         """
@@ -81,7 +85,7 @@ class ReferenceTools:
         near_seconds = _clock_difference(side, known_times)
         return self._pack(
             request,
-            lambda comparer, sink: comparer.compare(side, frames, near_seconds=near_seconds, sink=sink),
+            lambda comparer, sink: comparer.compare(side, frames, part=part, near_seconds=near_seconds, sink=sink),
             memory=memory,
             used_bytes=used_bytes,
         )

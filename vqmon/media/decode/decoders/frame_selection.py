@@ -167,6 +167,28 @@ def select_exact(
     yield from _decode_planned(decoder, pictures, stats, plan, order=order)
 
 
+def select_part(
+    decoder: PacketDecoder,
+    pictures: Sequence[CodedPicture],
+    stats: DecodeStats,
+    *,
+    choose: Callable[[Sequence[float], Sequence[bool]], Sequence[int]],
+) -> tuple[list[float], Iterator[SelectedFrame]] | None:
+    """The times of all frames, in seconds after the first, and those frames that `choose` names, in order.
+
+    `choose` gets these times, and from which frames no other is predicted; it gives indices. None where it names all
+    frames, and for interlaced ones, which need their neighbours.
+    """
+    order = _decodable_order(decoder, pictures)
+    first_time = pictures[order[0]].time_seconds or 0.0
+    times = [(pictures[position].time_seconds or 0.0) - first_time for position in order]
+    chosen = [order[index] for index in choose(times, [pictures[position].is_droppable for position in order])]
+    if decoder.is_interlaced or not 0 < len(chosen) < len(order):
+        return None
+    plan = _DecodingPlan(runs=plan_runs(pictures, chosen), wanted=set(chosen), sampled=set(chosen))
+    return times, _decode_planned(decoder, pictures, stats, plan, order=order)
+
+
 def select_keyframes(
     decoder: PacketDecoder,
     pictures: Sequence[CodedPicture],
