@@ -121,7 +121,7 @@ class ManyCharts:
         state["level"] = state["level"] + share * 1.2533 * state["spread"] * np.sign(deviation)
         state["spread"] = np.maximum(state["spread"] * (1.0 + 2.3326 * share * (is_beyond - 0.5)), MIN_SPREAD)
         has_limits = state["blocks"] >= MIN_BLOCKS
-        is_bounded = has_limits & (state["count"] >= TAIL_VALUES)
+        is_bounded = has_limits & (state["count"] >= TAIL_VALUES) & ~self.is_open
         is_bounded &= state["square"] > HEAVY_TAILS * state["spread"] ** 2
         step = np.where(is_bounded, np.maximum(self.distances[0], 1e-6) / DETECTED_SHARE, np.inf)
         lowest = state["level"] - step
@@ -199,6 +199,7 @@ class ManyCharts:
         state["is_open"][series], state["open_for"][series] = 1.0, 0.0
         state["index"][series] = index
         state["recovered"][series] = state["level"][series] - 0.25 * drop
+        state["average"][index, series] = np.minimum(state["average"][index, series], state["recovered"][series])
         since = state["since"][index, series]
         high = drop + HIGH_DEVIATIONS * error + drop / np.maximum(since - 1.0, 1.0)
         latest = state["level"][series] - np.median(state["recent"][:, series], axis=0)

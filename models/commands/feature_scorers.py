@@ -39,7 +39,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(", ".join(NAMES))
     group.add_argument(
         "--part", action="append", default=[], metavar="NAME=FILE",
-        help="what a scorer fuses: weights of slowfast, fast_vqa, liqe, or q_align_hidden=SHEET.parts.json; "
+        help="what a scorer fuses: weights of slowfast, fast_vqa, liqe, clip, or q_align_hidden=SHEET.parts.json; "
         "--weights are the scorer's own",
     )  # fmt: skip
     group.add_argument(

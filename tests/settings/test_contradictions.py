@@ -9,6 +9,7 @@ from vqmon.errors import SettingsError
 from vqmon.settings.load import load_settings
 
 _HOOK = 'url = "https://h/"\ndry_run = true\n'
+_SWITCHING_HOOK = 'url = "https://h/"\nsecret_variables = ["KEY"]\n'
 _STREAM = '[[source.streams]]\nid = "{}"\nurl = "https://h/{}.m3u8"\n'
 
 
@@ -31,11 +32,11 @@ _STREAM = '[[source.streams]]\nid = "{}"\nurl = "https://h/{}.m3u8"\n'
         ('[source]\nfolder = "incoming"', ["source.folder"]),
         (_STREAM.format("a", "x") + _STREAM.format("b", "x"), ["source.streams"]),
         ('[kafka]\nca_file = "ca.pem"', ["kafka.ca_file"]),
-        ('[kafka]\nencrypted = true\ncert_file = "c.pem"', ["kafka.cert_file"]),
+        ('[kafka]\nencrypted = true\nkey_file = "k.pem"', ["kafka.key_file"]),
         ('[kafka]\nusername = "vqmon"\npassword_file = "/p"', ["kafka.username", "kafka.password_file"]),
         ('[notify]\nalertmanagers = ["http://a", "http://b", "http://a"]', ["notify.alertmanagers"]),
         ('[notify.webhooks]\na.url = "https://h"\nb.url = "https://h"', ["notify.webhooks.b.url"]),
-        (f"[inputs.hooks.a]\n{_HOOK}[inputs.hooks.b]\n{_HOOK}", ["inputs.hooks.b"]),
+        (f"[inputs.hooks.a]\n{_SWITCHING_HOOK}[inputs.hooks.b]\n{_SWITCHING_HOOK}", ["inputs.hooks.b"]),
         (f'[inputs.hooks.a]\n{_HOOK}streams = ["news"]\nbackup = "news"', ["inputs.hooks.a.streams"]),
         (f'[inputs.hooks.a]\n{_HOOK}streams = ["news-b"]\nbackup = "{{stream}}-b"', ["inputs.hooks.a.streams"]),
         ("[daemon]\nslo_floor = 60\nslo_drop = 5", ["daemon.slo_drop"]),
@@ -44,6 +45,8 @@ _STREAM = '[[source.streams]]\nid = "{}"\nurl = "https://h/{}.m3u8"\n'
             ["web.auth.groups_header"],
         ),
         (f'[inputs.hooks.a]\n{_HOOK}scorer = "nope"', ["inputs.hooks.a.scorer"]),
+        # not a contradiction as well, which the default would be in
+        ('[source]\nkind = "kafak"\n[daemon]\nhealth_port = 8080', ["source.kind"]),
         # all at once, and with what is wrong by itself
         (
             f'[inputs.hooks.a]\n{_HOOK}streams = ["a"]\nbackup = "a"\n[daemon]\nslo_floor = 6\nslo_drop = 5',
@@ -79,12 +82,18 @@ def test_a_contradiction_is_one_line(tmp_path: Path, text: str, keys: list[str])
         '[source]\nkind = "kafka"\n[daemon]\nhealth_port = 8080',
         '[daemon]\nhealth_port = 8080\nhealth_host = "10.0.0.1"',
         "[daemon]\nhealth_port = 0\n[web]\nport = 0",
+        '[daemon]\nhealth_port = 8080\nhealth_host = "0.0.0.0"\n[web]\nhost = "::1"',
+        '[daemon]\nhealth_port = 8080\n[web]\nhost = "::"',
+        # a certificate and its key in one file
+        '[kafka]\nencrypted = true\ncert_file = "c.pem"',
         # arms of an experiment without a difference, and two halves of one playlist
         _STREAM.format("a", "x") + 'labels = { arm = "1" }\n' + _STREAM.format("a", "x") + 'labels = { arm = "2" }',
         _STREAM.format("a", "x") + 'renditions = ["hd"]\n' + _STREAM.format("b", "x") + 'renditions = ["sd"]',
         # one backup for many inputs, whose name the pattern matches too
         f'[inputs.hooks.a]\n{_HOOK}streams = ["news-*"]\nbackup = "news-backup"',
         f'[inputs.hooks.a]\n{_HOOK}streams = ["a"]\n[inputs.hooks.b]\n{_HOOK}streams = ["b"]',
+        # another threshold on trial beside the one that switches
+        f"[inputs.hooks.a]\n{_SWITCHING_HOOK}[inputs.hooks.b]\n{_HOOK}",
         '[scoring]\nscorers = ["lite@1", "lite@2"]',
         '[history]\nurl = "postgresql://h/d"\npassword_file = "/p"',
         "[daemon]\nslo_floor = 60",
@@ -102,5 +111,5 @@ def test_a_variable_that_contradicts_the_file_is_named(tmp_path: Path, monkeypat
     file = tmp_path / "vqmon.toml"
     file.write_text('[history]\npath = "vqmon.db"', encoding="utf-8")
     monkeypatch.setenv("VQMON_HISTORY__URL", "postgresql://h/d")
-    with pytest.raises(SettingsError, match=r"^environment: VQMON_HISTORY__URL: history\.path: is not used"):
+    with pytest.raises(SettingsError, match=r"^environment: VQMON_HISTORY__URL: history\.path: holds no history"):
         load_settings(file)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,10 +57,10 @@ def _kafka(settings: "Settings") -> Iterator[Contradiction]:
         keys = [f"kafka.{name}" for name in files]
         text = f"{keys[0]}: without TLS it is not used; set kafka.encrypted = true, or remove {' and '.join(keys)}"
         yield Contradiction((*keys, "kafka.encrypted"), text)
-    for given, missing in (("cert_file", "key_file"), ("key_file", "cert_file")):
-        if getattr(kafka, given) is not None and getattr(kafka, missing) is None:
-            text = f"kafka.{given}: mutual TLS needs kafka.{missing} too"
-            yield Contradiction((f"kafka.{given}", f"kafka.{missing}"), text)
+    # the file of a certificate may hold its key too
+    if kafka.key_file is not None and kafka.cert_file is None:
+        text = "kafka.key_file: mutual TLS needs kafka.cert_file too"
+        yield Contradiction(("kafka.key_file", "kafka.cert_file"), text)
     for name in ("username", "password_file"):
         if getattr(kafka, name) and kafka.mechanism is None:
             text = f'kafka.{name}: without kafka.mechanism it is not used; set that, e.g. to "SCRAM-SHA-512"'
@@ -110,9 +110,10 @@ def _hooks(settings: "Settings") -> Iterator[Contradiction]:
             if hook.scorer and _name_of(hook.scorer) not in names:
                 key = f"inputs.hooks.{name}.scorer"
                 text = f"{key}: {hook.scorer!r} is not in scoring.scorers; add it there, or name one of these here"
-                yield Contradiction((key, "scoring.scorers"), text)
-    for number, (name, hook) in enumerate(hooks):
-        for other, earlier in hooks[:number]:
+                yield Contradiction((key, "scoring.scorers", "source.kind"), text)
+    switching = [(name, hook) for name, hook in hooks if not hook.dry_run]
+    for number, (name, hook) in enumerate(switching):
+        for other, earlier in switching[:number]:
             if hook.url == earlier.url and set(hook.streams) & set(earlier.streams):
                 key = f"inputs.hooks.{name}"
                 text = (
@@ -130,7 +131,9 @@ def _one_of_two(settings: "Settings", given: Collection[str]) -> Iterator[Contra
     """Settings of which one replaces the other."""
     history, daemon = settings.history, settings.daemon
     if history.url and "history.path" in given:
-        text = "history.path: is not used, as history.url names a database; remove one of the two"
+        text = "history.path: holds no history, as history.url names a database; remove one of the two"
+        if daemon.state_folder is None:
+            text += ", and name the folder of state files, which were beside it, in daemon.state_folder"
         yield Contradiction(("history.path", "history.url"), text)
     if history.password_file is not None and not history.url:
         text = "history.password_file: is that of a database, and history.url names none; set that, or remove it"
@@ -159,7 +162,7 @@ def _web(settings: "Settings") -> Iterator[Contradiction]:
     # the workers of a fleet and its pages run on different hosts
     is_one_host = settings.source.kind != "kafka"
     if is_one_host and web.port == daemon.health_port != 0 and _same_address(web.host, daemon.health_host):
-        keys = ("daemon.health_port", "web.port")
+        keys = ("daemon.health_port", "web.port", "source.kind")
         text = (
             f"daemon.health_port: the pages have {web.port} of this host already (web.port); give them different ports"
         )
@@ -170,22 +173,24 @@ def _web(settings: "Settings") -> Iterator[Contradiction]:
 
 
 def _same_address(host: str, other: str) -> bool:
-    """Whether two hosts to listen on share an address: they are the same, or one of them is all of a family.
+    """Whether two hosts to listen on share an address: they are the same, or one of them is all of its family.
 
-    >>> _same_address("0.0.0.0", "127.0.0.1"), _same_address("127.0.0.1", "127.0.0.2")
-    (True, False)
+    >>> _same_address("0.0.0.0", "127.0.0.1"), _same_address("127.0.0.1", "127.0.0.2"), _same_address("::", "127.0.0.1")
+    (True, False, False)
     """
-    names = {
-        name.strip("[]").lower() for name in ("127.0.0.1" if each == "localhost" else each for each in (host, other))
-    }
-    return len(names) == 1 or any(_is_any_address(name) for name in names)
+    addresses = [_address_of(name) for name in (host, other)]
+    if len({str(address) for address in addresses}) == 1 or "" in addresses:
+        return True
+    versions = {address.version for address in addresses if not isinstance(address, str)}
+    return len(versions) < 2 and any(not isinstance(address, str) and address.is_unspecified for address in addresses)
 
 
-def _is_any_address(name: str) -> bool:
+def _address_of(name: str) -> IPv4Address | IPv6Address | str:
+    name = name.strip("[]").lower()
     try:
-        return ip_address(name).is_unspecified
+        return ip_address("127.0.0.1" if name == "localhost" else name)
     except ValueError:
-        return not name
+        return name
 
 
 _CHECKS: Sequence[Callable[["Settings"], Iterator[Contradiction]]] = (

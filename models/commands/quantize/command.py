@@ -1,4 +1,4 @@
-"""`python -m models quantize NAME --clips FOLDER`: the 8-bit form of an exported scorer, for hosts without a GPU."""
+"""`python -m models quantize NAME --clips FOLDER`: the 8-bit form of a scorer, for hosts without a GPU."""
 
 import argparse
 import zlib
@@ -34,7 +34,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--max-loss", type=float, default=0.005,
-        help="how far the rank correlation with float32 may fall below 1 on the pictures that are held out",
+        help="how far the rank correlation with float32 may fall below 1 on the files that are judged: a third of "
+        "them, and all for scorers that are made of their weights",
     )  # fmt: skip
     owl.add_weights_arguments(command.add_argument_group(", ".join(owl.RECIPES_WITHOUT_ANCHORS)))
 
@@ -48,6 +49,8 @@ def run(options: argparse.Namespace) -> None:
     if options.name in owl.RECIPES_WITHOUT_ANCHORS:
         _run_level_scorer(options)
         return
+    if options.weights:
+        raise DataError(f"--weights: {options.name} is made of its {FLOAT} form; leave them out")
     sheet = options.built / f"{options.name.replace('_', '-')}-{FLOAT}@{options.version}.parts.json"
     if not sheet.is_file():
         raise DataError(f"{sheet}: no such sheet; export the scorer with --dtype {FLOAT} first, or name --built FOLDER")

@@ -49,7 +49,8 @@ def quantize_level_scorer(
             follows[task] = float(spearman(scores, exact[task]))
             apart = float(np.abs(scores - exact[task]).max())
             yield f"{task}: SRCC with float32 {follows[task]:.4f}, native values at most {apart:.4f} apart"
-        worst = min(follows, key=follows.__getitem__)
+        # scores that are all alike have no rank correlation
+        worst = min(follows, key=lambda task: np.nan_to_num(follows[task], nan=-1.0))
         if not 1 - follows[worst] <= max_loss:
             raise DataError(
                 f"8 bits cost too much: SRCC {follows[worst]:.4f} with float32 for {worst}, {1 - max_loss:g} is asked "

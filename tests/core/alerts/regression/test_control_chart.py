@@ -105,6 +105,27 @@ def test_with_heavy_tails_a_jolt_must_last_like_the_smallest_drop_that_is_seen()
     assert first == pytest.approx(smallest.value_count, abs=2)
 
 
+@pytest.mark.parametrize(("phi", "tails"), [(0.0, 4.0), (0.8, 4.0), (0.3, 0.0)])
+def test_a_large_drop_that_lasts_does_not_recover(phi: float, tails: float) -> None:
+    """Though it counted for less when it opened, and though a fault makes the tails of any series heavy."""
+    chart = run(EMPTY_CHART, ar1(5, 3000, phi, tails=tails, deviation=2.0))[-1]
+    fault = ar1(6, 900, phi, tails=tails, deviation=2.0) - 40
+    at = chart.last_end_at
+    charts = run(chart, fault[:30], start=at)
+    opening = next(number for number, each in enumerate(charts) if is_alarm(each))
+    drop = detected_drop(charts[opening], delta_min=1.0, min_impact_minutes=0.0)
+    assert drop is not None
+    assert drop.points == pytest.approx(40, abs=4)
+    chart = charts[opening]
+    chart = chart_at_opening(chart, drop.average_index, drop=drop.points, flap_seconds=1800, at=chart.last_end_at)
+    for value in fault[opening + 1 :]:
+        at = chart.last_end_at
+        chart = update_while_open(chart, value, PARAMETERS, starts_at=at, ends_at=at + 4)
+        assert not has_recovered(chart)
+    assert chart.baseline is not None
+    assert chart.baseline.has_heavy_tails
+
+
 def test_noise_opens_nothing() -> None:
     for phi, tails in ((0.0, 0.0), (0.8, 0.0), (0.0, 4.0), (0.8, 4.0)):
         for seed in range(3):

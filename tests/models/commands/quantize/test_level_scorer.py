@@ -1,13 +1,18 @@
 """The gate of Q-Align's 8-bit form: it is held to the weights in float32 on an owner's pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
 from models import __main__ as command  # noqa: E402
 from models.commands import owl as owl_command  # noqa: E402
+from models.commands.quantize import level_scorer  # noqa: E402
 from models.verify.owl import verify_level_scorer  # noqa: E402
 from tests.models.commands.quantize.test_command import write_pictures  # noqa: E402
 from tests.models.owl_weights import CONFIG, random_weights  # noqa: E402
@@ -56,6 +61,20 @@ def test_a_form_that_does_not_follow_is_refused_and_leaves_the_earlier_one(here:
     ):
         quantize("q_align", "--max-loss", "0")
     assert {path.name: path.read_bytes() for path in (here / "bundles").iterdir()} == before
+
+
+def test_a_form_that_answers_one_question_alike_for_all_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever task it is: constant scores follow nothing."""
+    scores = level_scorer._scores
+
+    def constant_aesthetics(*args: Any, **options: Any) -> Mapping[str, NDArray[np.float64]]:
+        found = scores(*args, **options)
+        return {**found, "aesthetics": np.zeros_like(found["aesthetics"])}
+
+    monkeypatch.setattr(level_scorer, "_scores", constant_aesthetics)
+    with pytest.raises(SystemExit, match="8 bits cost too much: SRCC nan with float32 for aesthetics"):
+        quantize("q_align", "--max-loss", "0.9")
+    assert not list((here / "bundles").glob("*"))
 
 
 def test_too_few_pictures_and_missing_weights_are_named(here: Path) -> None:

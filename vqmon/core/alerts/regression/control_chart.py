@@ -133,8 +133,9 @@ def update_chart(
     starts_at: float,
     ends_at: float,
     impact_minutes: float = 0.0,
+    is_open: bool = False,
 ) -> ControlChart:
-    """The chart after one more value, with or without an open alert; segments in order of time."""
+    """The chart after one more value; segments in order of time. While an alert `is_open`, values count as they are."""
     baseline = chart.baseline
     if baseline is None:
         return _with_first_value(chart, value, ends_at)
@@ -144,7 +145,9 @@ def update_chart(
     baseline = with_value(baseline, value, max_count=parameters.baseline_segments)
     blocks = chart.blocks
     has_limits = blocks.ended >= MIN_BLOCKS
-    middle = max(sorted(recent)[_MEDIAN_LENGTH // 2], baseline.level - _largest_step(chart, baseline))
+    middle = sorted(recent)[_MEDIAN_LENGTH // 2]
+    if not is_open:
+        middle = max(middle, baseline.level - _largest_step(chart, baseline))
     averages = tuple(
         [
             _next_average(
@@ -185,7 +188,7 @@ def _next_average(
     ends_at: float,
     impact_minutes: float,
 ) -> Average:
-    """An average after a value; `middle` is the median of it and the four before, no lower than it may count."""
+    """An average after a value; `middle` is the median of it and the four before, as far as it counts."""
     lows, level = average.lows, baseline.level
     new = average.value + share * (middle - average.value)
     if new < lows.lowest:
@@ -352,14 +355,19 @@ def chart_at_opening(
         flap_count=before.flap_count + 1.0 if is_flapping else 0.0,
         closed_at=before.closed_at,
     )
-    return chart._replace(recovery=recovery)
+    # where a drop counted for less than it is, the average is still above the level at which it recovers
+    averages = (
+        average._replace(value=min(average.value, recovery.level)) if number == index else average
+        for number, average in enumerate(chart.averages)
+    )
+    return chart._replace(averages=tuple(averages), recovery=recovery)
 
 
 def update_while_open(
     chart: ControlChart, value: float, parameters: ChartParameters, *, starts_at: float, ends_at: float
 ) -> ControlChart:
     """The chart after one more value while its alert is open."""
-    chart = update_chart(chart, value, parameters, starts_at=starts_at, ends_at=ends_at)
+    chart = update_chart(chart, value, parameters, starts_at=starts_at, ends_at=ends_at, is_open=True)
     recovery = chart.recovery
     if not chart.averages or chart.averages[int(recovery.average_index)].value < recovery.level:
         return chart._replace(recovery=recovery._replace(steady_count=0.0, began_at=0.0))
