@@ -12,8 +12,9 @@ from vqmon.cli.main import main
 _INTRODUCTION = """\
 Every command of `vqmon` with its arguments and options, as `vqmon COMMAND --help` prints them. Exit codes: 0
 success, 1 a check failed, 2 wrong settings or usage, 3 something could not be scored, or compared with its
-reference, 4 the history cannot be opened, read or written. Any other file that cannot be read or written, such as a
-report or an export, is wrong usage: 2. Results are written to the standard output, all else to the standard error."""
+reference, 4 a history that exists cannot be opened, read or written. Any other file that cannot
+be, such as a report or an export, is wrong usage: 2. Results are written to the standard
+output, all else to the standard error."""
 
 
 def commands_page() -> str:

@@ -30,7 +30,7 @@ def test_a_history_that_fails_is_no_wrong_setting(tmp_path: Path) -> None:
     for (history, file), code in codes.items():
         run = CliRunner().invoke(main, ["export", "--history", str(history), str(file), "--format", "csv"])
         assert run.exit_code == code, (history, file, run.output)
-    assert "4 the history" in CliRunner().invoke(main, ["--help"]).output
+    assert "4 a history that exists" in CliRunner().invoke(main, ["--help"]).output
 
 
 def test_the_summary_of_each_command_is_a_whole_sentence() -> None:

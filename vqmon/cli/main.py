@@ -110,7 +110,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
           vqmon web                       serve the web pages at http://127.0.0.1:8080
     \b
     Exit codes: 0 success, 1 a check failed, 2 wrong settings or usage, 3 a segment could not be scored,
-    4 the history cannot be opened, read or written (2 is for any other file that cannot be).
+    4 a history that exists cannot be opened, read or written (2 is for any other file that cannot be).
     """
     ctx.obj = config
     # a shell that ignores the ends of its children leaves that to us: exit codes of decoders would be lost
