@@ -376,29 +376,14 @@ class ReferenceComparer:
         some = None if part is None else part(window)
         if some is not None:
             with contextlib.suppress(PartialReadingError, MisalignedError):
-                found = theirs, alignment, _ = self._pair_with(
-                    some.frames, window, segment, track, near_seconds, times_seconds=some.times_seconds
-                )
+                theirs = self._collect(some.frames, window, times_seconds=some.times_seconds)
+                alignment, borders = self._align(segment, track, theirs, near_seconds)
                 if abs(alignment.offset_seconds - near_seconds) <= theirs.track.period / 2:
-                    return found
+                    return theirs, alignment, borders
                 expected_seconds = alignment.offset_seconds
-                # before as many are held of the whole
-                theirs.held.clear()
+                theirs.held.clear()  # before as many are held of the whole
         partners = [time + expected_seconds - near_seconds for time in window.partner_seconds]
-        window = replace(window, partner_seconds=partners)
-        return self._pair_with(enumerate(reference()), window, segment, track, near_seconds)
-
-    def _pair_with(
-        self,
-        frames: Iterable[tuple[int, SideFrame]],
-        window: ReferenceWindow,
-        segment: SegmentSide,
-        track: ThumbnailTrack,
-        near_seconds: float,
-        *,
-        times_seconds: list[float] | None = None,
-    ) -> tuple[ReferenceSide, Alignment, tuple[Borders, Borders]]:
-        theirs = self._collect(frames, window, times_seconds=times_seconds)
+        theirs = self._collect(enumerate(reference()), replace(window, partner_seconds=partners))
         return theirs, *self._align(segment, track, theirs, near_seconds)
 
     def _collect(

@@ -145,9 +145,8 @@ def update_chart(
     baseline = with_value(baseline, value, max_count=parameters.baseline_segments)
     blocks = chart.blocks
     has_limits = blocks.ended >= MIN_BLOCKS
-    middle = sorted(recent)[_MEDIAN_LENGTH // 2]
-    if not is_open:
-        middle = max(middle, baseline.level - _largest_step(chart, baseline))
+    lowest = -math.inf if is_open else baseline.level - _largest_step(chart, baseline)
+    middle = max(sorted(recent)[_MEDIAN_LENGTH // 2], lowest)
     averages = tuple(
         [
             _next_average(
