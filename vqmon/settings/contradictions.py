@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqmon.media.fetch.ssrf_policy import redact_url
-from vqmon.settings.sections import WatchedStream
 
 if TYPE_CHECKING:
     # the settings are loaded with this module
@@ -34,20 +33,6 @@ def _source(settings: "Settings") -> Iterator[Contradiction]:
     if source.folder is not None and source.kind != "folder":
         text = f'source.folder: it is watched with source.kind = "folder" only, and that is "{source.kind}"; '
         yield Contradiction(("source.folder", "source.kind"), text + "set one or remove the other")
-    if source.kind != "playlist":
-        return
-    watched: list[WatchedStream] = []
-    for stream in source.streams:
-        for other in watched:
-            renditions, others = set(stream.renditions), set(other.renditions)
-            if (
-                stream.url == other.url
-                and stream.id != other.id
-                and (not (renditions and others) or renditions & others)
-            ):
-                text = f"source.streams: {other.id!r} and {stream.id!r} have the same url; give one of them its own, "
-                yield Contradiction(("source.streams",), text + "remove it, or let them take different `renditions`")
-        watched.append(stream)
 
 
 def _kafka(settings: "Settings") -> Iterator[Contradiction]:
