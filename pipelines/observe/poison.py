@@ -44,7 +44,7 @@ _suspicion: ContextVar[Suspicion | None] = ContextVar("suspicion", default=None)
 
 
 @contextmanager
-def under_suspicion(suspicion: Suspicion | None) -> Iterator[None]:
+def under_suspicion(suspicion: Suspicion) -> Iterator[None]:
     """Segments that get their turn in this context are observed alone, in an attempt; not at all if it is poison."""
     token = _suspicion.set(suspicion)
     try:

@@ -1,10 +1,10 @@
 """Settings that are valid by themselves and cannot be right together."""
 
-import re
 from pathlib import Path
 
 import pytest
 
+from tests.settings.refused import refused_keys
 from vqmon.errors import SettingsError
 from vqmon.settings.load import load_settings
 
@@ -66,12 +66,7 @@ _STREAM = '[[source.streams]]\nid = "{}"\nurl = "https://h/{}.m3u8"\n'
 )
 def test_a_contradiction_is_one_line(tmp_path: Path, text: str, keys: list[str]) -> None:
     """It names the file and the setting."""
-    file = tmp_path / "vqmon.toml"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(SettingsError) as caught:
-        load_settings(file)
-    lines = (line.removeprefix(f"{file}: ").removeprefix("unknown setting ") for line in str(caught.value).splitlines())
-    assert [re.split("[:;] ", line)[0].strip("'") for line in lines] == keys
+    assert refused_keys(tmp_path, text) == keys
 
 
 @pytest.mark.parametrize(

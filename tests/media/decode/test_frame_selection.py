@@ -128,7 +128,7 @@ def test_interlaced_frames_that_were_not_announced_restart_the_decoding() -> Non
 
 
 def test_a_part_leaves_out_droppable_pictures_that_are_not_chosen() -> None:
-    """The times of all frames are told; where all are chosen or pictures are interlaced there is no part."""
+    """All frames have their times; where all are chosen or pictures are interlaced there is no part."""
     pictures = [replace(picture, is_droppable=index % 2 == 1) for index, picture in enumerate(stream(2))]
     decoder = ScriptedDecoder(pictures)
     part = select_part(decoder, pictures, DecodeStats(), choose=lambda times, is_droppable: [0, 2, 3, 4, 6])

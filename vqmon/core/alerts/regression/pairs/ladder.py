@@ -109,15 +109,8 @@ class Ladder:
                 return
             yield segment
             scores = ReleasedScores(starts_at=segment.starts_at, scores=segment.scores)
-            self.renditions[rendition.rendition] = LadderRendition(
-                stream_id=rendition.stream_id,
-                rendition=rendition.rendition,
-                first_at=rendition.first_at,
-                ends_at=rendition.ends_at,
-                ladder_position=rendition.ladder_position,
-                waiting=rendition.waiting[1:],
-                released=(*rendition.released, scores)[-2:],
-                has_ended=rendition.has_ended,
+            self.renditions[rendition.rendition] = replace(
+                rendition, waiting=rendition.waiting[1:], released=(*rendition.released, scores)[-2:]
             )
 
     def partner_score(self, segment: ScoredSegment, partner: str, scorer: str) -> float | None:
