@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -212,11 +213,20 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     ],
 )
 async def test_an_error_of_a_connection_names_its_cause(secured: Secured, changes: dict[str, Any], cause: str) -> None:
-    """And the setting to look at; the password is in no message."""
+    """And the setting to look at; the password is in no message, and no connection is left behind."""
     config = secured.config("admin", **changes)
+    before = open_sockets()
     with pytest.raises(BrokerError, match=cause) as caught:
         await check_topics(config, [])
     assert SECRET not in str(caught.value)
+    assert open_sockets() == before
+
+
+def open_sockets() -> set[str]:
+    """The sockets that this process holds."""
+    with os.scandir("/proc/self/fd") as handles:
+        links = {os.readlink(handle.path) for handle in handles if os.path.lexists(handle.path)}
+    return {link for link in links if link.startswith("socket:")}
 
 
 async def test_the_listed_acls_are_what_a_worker_needs(secured: Secured, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The configuration of aiokafka clients, and the translation of their errors."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Coroutine, Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
@@ -34,6 +35,7 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 """The timeout of one attempt of a producer's request."""
 
 _PROBE_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
 
 _NO_PERMISSION = "the user has no permission for {}: `vqmon topics acls` prints the ACLs that it needs"
 _PERMISSIONS: dict[type[KafkaError], str] = {
@@ -142,19 +144,24 @@ async def _address_problem(config: ClientConfig, address: str) -> str:
     host, _, port = address.rpartition(":")
     options = {name: value for name, value in config.client_options().items() if name != "bootstrap_servers"}
 
+    connection = AIOKafkaConnection(
+        host.strip("[]"), int(port), request_timeout_ms=int(_PROBE_SECONDS * 1000), **options
+    )
+
     async def connect() -> None:
-        timeout_ms = int(_PROBE_SECONDS * 1000)
-        connection = await create_conn(host.strip("[]"), int(port), request_timeout_ms=timeout_ms, **options)
-        try:
-            # A listener that wants a login closes the connection only now.
-            await connection.send(MetadataRequest([]))
-        finally:
-            connection.close()
+        await connection.connect()
+        # A listener that wants a login closes the connection only now.
+        await connection.send(MetadataRequest([]))
 
     try:
         await run_with_deadline(connect(), within_seconds=_PROBE_SECONDS)
     except Exception as error:
         return _connection_error_text(error, config)
+    finally:
+        closed = connection.close()
+        if connection._protocol:
+            # Closing TLS takes an answer of the broker, which keeps a refused login waiting.
+            await asyncio.wait([closed], timeout=_CLOSE_SECONDS)
     return ""
 
 
