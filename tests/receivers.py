@@ -48,7 +48,13 @@ class Receiver:
     @property
     def notifications(self) -> list[dict[str, Any]]:
         """The bodies as JSON."""
-        return [json.loads(body) for _, _, body, _ in self.came]
+        return [json.loads(body) for _, _, body, _ in list(self.came)]
+
+    @property
+    def firing(self) -> set[str]:
+        """The ids of alerts that a notification of Alertmanager said were firing."""
+        alerts = (alert for notification in self.notifications for alert in notification["alerts"])
+        return {alert["annotations"]["alert_id"] for alert in alerts if alert["status"] == "firing"}
 
 
 def posted_body(handler: BaseHTTPRequestHandler) -> bytes:
@@ -71,7 +77,7 @@ def served(server: ThreadingHTTPServer) -> Iterator[None]:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """An HTTP server on a free loopback port."""
+    """An HTTP server on a free loopback port; a GET answers with `firing`, for other processes."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -86,6 +92,13 @@ def receiving() -> Iterator[Receiver]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(b"ok")
+
+        def do_GET(self) -> None:
+            body = json.dumps(sorted(receiver.firing)).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             return
@@ -131,12 +144,13 @@ def alertmanager_at(
     wait: str = "1s",
     interval: str = "1s",
     by: str = "stream, alertname",
+    port: int = 0,
 ) -> Iterator[RunningAlertmanager]:
-    """Start a replica that tells a webhook of groups."""
+    """Start a replica that tells a webhook of groups, on a port of its own unless one is given."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "alertmanager.yml"
     config.write_text(GROUPING.format(url=hook, wait=wait, interval=interval, by=by), encoding="utf-8")
-    port = free_port()
+    port = port or free_port()
     command = [
         program,
         f"--config.file={config}",
@@ -148,7 +162,7 @@ def alertmanager_at(
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             running = RunningAlertmanager(f"http://127.0.0.1:{port}")
-            wait_until(lambda: _is_ready(running.url), seconds=30)
+            wait_until(lambda: _is_ready(running.url), seconds=120)
             yield running
         finally:
             process.kill()

@@ -93,7 +93,7 @@ def kills(program: str, folder: Path, count: int) -> bool:
         alertmanager_at(program, folder / "kills", hook=people.url, wait="0s", by="...") as replica,
         receiving() as hook,
     ):
-        kill_often(path, settings_for([replica.url], hook.url), kills=count, seed=11)
+        kill_often(path, settings_for([replica.url], hook.url), people=people.url, kills=count, seed=11)
         ids = [headers["webhook-id"] for _, headers, _, _ in hook.came]
         wait_until(lambda: hold_against(path, ids, people.notifications).never_ended == 0, seconds=60)
         result = hold_against(path, ids, people.notifications)

@@ -21,7 +21,7 @@ from pipelines.observe.playlists.partial_verdicts import PartialObserver
 from pipelines.observe.poison import PoisonGuard
 from pipelines.observe.scoring_tiers import RecordStage
 from pipelines.service.arm_media import with_arm_media
-from pipelines.service.delivery.inputs import InputDecider, open_input_decider
+from pipelines.service.delivery.inputs import InputDecider, open_input_decider, refuse_scorers_that_do_not_run
 from pipelines.service.delivery.notifications import AlertNotifier, open_notifier
 from pipelines.service.history_thread import HistoryThread, OpenThread, open_history_thread, start_history_thread
 from pipelines.service.lifecycle import UNLISTED_RENDITION, OnPublish, Service, counting_callback, open_service
@@ -175,7 +175,9 @@ async def _open_parts(
         open_observer(settings, fetcher=fetcher, meters=service.meters, on_stage=overload.record_stage)
     )
     observer = with_arm_media(observer, settings)
-    rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
+    scorers = [scorer.id for scorer in observer.judged]
+    rules = load_rules(settings, scorers=scorers)
+    refuse_scorers_that_do_not_run(settings.inputs, scorers)
     context = _WatchContext(
         observer=observer,
         guard=stack.enter_context(PoisonGuard(state_file(settings, "in-flight"), now=utc_now)),

@@ -1,14 +1,16 @@
 """A daemon in small that opens and resolves alerts and tells of them, to be killed at any moment, and what it left."""
 
 import asyncio
+import json
 import os
 import random
 import signal
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,29 +24,34 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History, open_history
 
 TICK_SECONDS = 0.03
-LASTS_SECONDS = 3.0
-"""Long enough for each alert to be told of while it is open."""
+RESEND_SECONDS = 60.0
+"""An open alert expires after some of these, however slow the machine is between two starts."""
 
 
 def settings_for(alertmanagers: Sequence[str], hook: str) -> Settings:
     webhooks = {"hook": {"url": hook}}
-    notify = {"alertmanagers": alertmanagers, "webhooks": webhooks, "resend_seconds": 2.0}
+    notify = {"alertmanagers": alertmanagers, "webhooks": webhooks, "resend_seconds": RESEND_SECONDS}
     return Settings(notify=notify)  # type: ignore[arg-type]
 
 
-def work(path: Path, settings: Settings, ready: int, *, is_last: bool) -> None:
-    """Open an alert every tick and resolve those that have lasted; the last one opens none and ends with all told."""
-    asyncio.run(_work(path, settings, ready, is_last=is_last))
+def work(path: Path, settings: Settings, ready: int, *, people: str, is_last: bool) -> None:
+    """Open an alert every tick and resolve those of which the receiver at `people` has been told.
+
+    The last one opens none and ends when all are told.
+    """
+    asyncio.run(_work(path, settings, ready, people=people, is_last=is_last))
 
 
-async def _work(path: Path, settings: Settings, ready: int, *, is_last: bool) -> None:
+async def _work(path: Path, settings: Settings, ready: int, *, people: str, is_last: bool) -> None:
     with open_history_thread(path, mode="write") as thread:
         history = thread.history
         async with open_notifier(settings, thread, meters=Meters()) as notifier:
             assert notifier is not None
             number = len(history.queries.alerts(limit=100_000))
             while not is_last or history.queries.alerts(open_only=True, limit=1):
-                alerts = _due(history) + ([] if is_last else [_opened(number)])
+                alerts = _due(history, await asyncio.to_thread(_firing, people)) + (
+                    [] if is_last else [_opened(number)]
+                )
                 number += 1
                 publish = partial(history.publish, [], alerts=alerts, queued_at=datetime.now(UTC))
                 await thread.run(publish)
@@ -72,14 +79,19 @@ def _opened(number: int) -> Alert:
     )
 
 
-def _due(history: History) -> list[Alert]:
+def _firing(people: str) -> set[str]:
+    """The alerts that people have been told of."""
+    with urllib.request.urlopen(people, timeout=60) as answer:
+        return set(json.load(answer))
+
+
+def _due(history: History, firing: Collection[str]) -> list[Alert]:
     now = datetime.now(UTC)
-    lasting = history.queries.alerts(open_only=True, limit=1000)
-    over = [alert for alert in lasting if now - alert.opened_at >= timedelta(seconds=LASTS_SECONDS)]
+    over = [alert for alert in history.queries.alerts(open_only=True, limit=1000) if alert.id in firing]
     return [replace(alert, state="resolved", resolved_at=now) for alert in over]
 
 
-def kill_often(path: Path, settings: Settings, *, kills: int, seed: int) -> None:
+def kill_often(path: Path, settings: Settings, *, people: str, kills: int, seed: int) -> None:
     """Start it again and again, kill it at random moments, and let it finish at last."""
     chance = random.Random(seed)
     for number in range(kills + 1):
@@ -87,7 +99,7 @@ def kill_often(path: Path, settings: Settings, *, kills: int, seed: int) -> None
         child = os.fork()
         if child == 0:
             try:
-                work(path, settings, ready, is_last=number == kills)
+                work(path, settings, ready, people=people, is_last=number == kills)
                 os._exit(0)
             finally:
                 os._exit(1)

@@ -97,22 +97,35 @@ def test_a_mistake_is_named_with_file_rule_key_and_remedy(text: str, expected_pa
         assert word in str(refused.value)
 
 
-def test_the_mistakes_of_all_rules_are_named_at_once() -> None:
+def test_the_mistakes_of_all_tables_are_named_at_once() -> None:
+    """A wrong kind hides no other key, a misspelled key is not missing too, and a wrong rule may be named."""
     text = (
-        '[rules.a]\nkind = "floor"\nbelw = 3\nfor_second = 4\n[rules.b]\nkind = "flor"\n'
-        '[rules.c]\nkind = "floor"\nscorer = "lite"\nseverity = "pages"\n'
-        'min_open_seconds = "1"\nbelow = 40\nfor_seconds = 4\n'
-        "recover_above = 45\nrecover_seconds = 1\n"
+        'rule = 1\n[rules.a]\nkind = "floor"\nbelw = 3\nfor_second = 4\nscorer = "light"\n'
+        '[rules.b]\nkind = "flor"\nscorer = "lite"\nbelow = 140\nrecover_above = "x"\nseverity = "pages"\n'
+        '[rules.c]\nkind = "what"\nmin_open_seconds = "1"\nmatch = { streem = 1, labels = 3 }\n'
+        '[rules.d]\nkind = "group"\nof = "c"\n[rules.e]\nkind = "group"\nof = "x"\n'
+        '[masks.m]\nexcuses = ["b", "c", "z"]\nform = 3\ndaily_from = "2 pm"\n'
     )
     with pytest.raises(SettingsError) as caught:
-        parse_rules(text)
-    lines = [line.removeprefix("rules.toml: rule ") for line in str(caught.value).splitlines()]
+        parse_rules(text, scorers=["lite@1"])
+    lines = [line.removeprefix("rules.toml: ").removeprefix("rule ") for line in str(caught.value).splitlines()]
     assert [line.partition(";")[0] for line in lines] == [
+        "unknown key 'rule'",
         "'a': unknown key 'belw'",
         "'a': unknown key 'for_second'",
+        "'a': recover_above: is missing",
+        "'a': scorer: 'light'",
         "'b': kind: 'flor'",
-        "'c': severity: unknown 'pages'",
+        "'b': recover_above: 'x' is not a number",
+        "'b': severity: unknown 'pages'",
+        "'c': kind: 'what'",
+        "'c': match: unknown key 'streem'",
+        "'c': match.labels: 3 is not a table",
         "'c': min_open_seconds: '1' is not a number",
+        "'e': of: no regression rule 'x'",
+        "mask 'm': unknown key 'form'",
+        "mask 'm': excuses: no rule, kind of rule or signal 'z'",
+        """mask 'm': daily_from: must be a time of day (UTC), like "02:30", got '2 pm'""",
     ]
 
 

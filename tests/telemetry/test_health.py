@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vqmon.errors import SettingsError
 from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
 
 
@@ -38,6 +39,15 @@ def test_progress_stalls_only_with_old_work_in_flight() -> None:
     assert not progress.is_alive
     progress.end(ticket)
     assert (progress.is_alive, progress.in_flight) == (True, 0)
+
+
+def test_an_address_that_is_taken_or_unknown_is_a_wrong_setting() -> None:
+    """Pages and daemon may have been given one port."""
+    progress = ProgressTracker(lambda: 0.0, stall_seconds=10)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for host, port in (("127.0.0.1", taken.getsockname()[1]), ("192.0.2.1", 9464), ("no-host.invalid", 9464)):
+            with pytest.raises(SettingsError, match=rf"^cannot listen on {host}:{port}: .+; set daemon.health_port"):
+                HealthServer(host, port, progress=progress)
 
 
 def test_the_health_server_answers_probes_and_scrapes() -> None:

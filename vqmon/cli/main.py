@@ -335,7 +335,9 @@ def init(ctx: click.Context, address: str | None, stream: str, output: Path, off
     out.print(f"wrote {output}", markup=False)
     has_passed = _print_checks(output, offline=offline)
     config = "" if output == Path("vqmon.toml") else f" --config {output}"
-    following = f"vqmon{config} run, and vqmon{config} web for the pages" if has_passed else f"correct {output}"
+    following = f"vqmon{config} run, and vqmon{config} web for the pages"
+    if not has_passed:
+        following = f"put right what ✗ names, in {output} or at the stream; then vqmon{config} check"
     out.print(f"next: {following}", markup=False)
     ctx.exit(0 if has_passed else 1)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,16 +86,7 @@ def _receivers(settings: "Settings") -> Iterator[Contradiction]:
 
 
 def _hooks(settings: "Settings") -> Iterator[Contradiction]:
-    hooks = list(settings.inputs.hooks.items())
-    # `vqmon switch-inputs` of a fleet reads the scores that workers with other settings give
-    if settings.source.kind != "kafka":
-        names = {_name_of(name) for name in (*settings.scoring.scorers, *settings.scoring.heavy)}
-        for name, hook in hooks:
-            if hook.scorer and _name_of(hook.scorer) not in names:
-                key = f"inputs.hooks.{name}.scorer"
-                text = f"{key}: {hook.scorer!r} is not in scoring.scorers; add it there, or name one of these here"
-                yield Contradiction((key, "scoring.scorers", "source.kind"), text)
-    switching = [(name, hook) for name, hook in hooks if not hook.dry_run]
+    switching = [(name, hook) for name, hook in settings.inputs.hooks.items() if not hook.dry_run]
     for number, (name, hook) in enumerate(switching):
         for other, earlier in switching[:number]:
             if hook.url == earlier.url and set(hook.streams) & set(earlier.streams):
@@ -105,11 +95,6 @@ def _hooks(settings: "Settings") -> Iterator[Contradiction]:
                     f"{key}: has a url and `streams` in common with inputs.hooks.{other}: two rules would switch one "
                 )
                 yield Contradiction((key,), text + "input; remove one of them, or give them different `streams`")
-
-
-def _name_of(scorer: str) -> str:
-    """The name of a scorer without its task and version."""
-    return scorer.partition("@")[0].partition(".")[0]
 
 
 def _one_of_two(settings: "Settings", given: Collection[str]) -> Iterator[Contradiction]:
@@ -143,39 +128,10 @@ def _files(settings: "Settings") -> Iterator[Contradiction]:
 
 
 def _web(settings: "Settings") -> Iterator[Contradiction]:
-    web, daemon, auth = settings.web, settings.daemon, settings.web.auth
-    # the workers of a fleet and its pages run on different hosts
-    is_one_host = settings.source.kind != "kafka"
-    if is_one_host and web.port == daemon.health_port != 0 and _same_address(web.host, daemon.health_host):
-        keys = ("daemon.health_port", "web.port", "source.kind")
-        text = (
-            f"daemon.health_port: the pages have {web.port} of this host already (web.port); give them different ports"
-        )
-        yield Contradiction(keys, text)
+    auth = settings.web.auth
     if auth.user_header and auth.user_header.lower() == auth.groups_header.lower():
         text = f"web.auth.groups_header: {auth.groups_header} is web.auth.user_header; a header names one of the two"
         yield Contradiction(("web.auth.groups_header", "web.auth.user_header"), text)
-
-
-def _same_address(host: str, other: str) -> bool:
-    """Whether two hosts to listen on share an address: they are the same, or one of them is all of its family.
-
-    >>> _same_address("0.0.0.0", "127.0.0.1"), _same_address("127.0.0.1", "127.0.0.2"), _same_address("::", "127.0.0.1")
-    (True, False, False)
-    """
-    addresses = [_address_of(name) for name in (host, other)]
-    if len({str(address) for address in addresses}) == 1 or "" in addresses:
-        return True
-    versions = {address.version for address in addresses if not isinstance(address, str)}
-    return len(versions) < 2 and any(not isinstance(address, str) and address.is_unspecified for address in addresses)
-
-
-def _address_of(name: str) -> IPv4Address | IPv6Address | str:
-    name = name.strip("[]").lower()
-    try:
-        return ip_address("127.0.0.1" if name == "localhost" else name)
-    except ValueError:
-        return name
 
 
 _CHECKS: Sequence[Callable[["Settings"], Iterator[Contradiction]]] = (

@@ -116,6 +116,17 @@ def load_settings(path: Path | None = None) -> Settings:
     The file is `path`, else what `VQMON_CONFIG` names, else the first of `_SETTINGS_FILES` that exists, else none.
     Relative paths in the file are relative to the file. Raises SettingsError naming file, key and remedy.
     """
+    settings, problems = read_settings(path)
+    if settings is None or problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def read_settings(path: Path | None = None) -> tuple[Settings | None, Sequence[str]]:
+    """As `load_settings`, but what is wrong is left out, and each is one line of the problems that come second.
+
+    Raises SettingsError for a file that cannot be read as TOML. There are no settings when a variable is wrong.
+    """
     file = path or (Path(os.environ["VQMON_CONFIG"]) if os.environ.get("VQMON_CONFIG") else None)
     if file is not None and not file.is_file():
         raise SettingsError(f"{file}: no such settings file")
@@ -126,22 +137,15 @@ def load_settings(path: Path | None = None) -> Settings:
     wrong = _WrongKeys()
     problems = [*_unknown_keys(_leaves(tree, keys), keys, str(file), wrong), *_unknown_variables(keys)]
     problems += _take_out_other_than_booleans(tree, Settings, "", f"{file}: ", wrong)
-    if any(problem.startswith("environment: ") for problem in problems):
-        # the settings would be refused for it once more, as if the file held it
-        raise SettingsError("\n".join(problems))
     tree = _known(tree, keys)
     try:
-        settings = Settings(**tree)
-    except ValidationError as error:
-        values = _wrong_values(error, tree, origin, wrong)
-        raise SettingsError("\n".join(dict.fromkeys([*problems, *values]))) from error
-    except ValueError as error:
+        settings = _without_wrong_values(tree, origin, wrong, problems)
+    except ValueError:
         named = _unreadable_list() or "a setting"
-        raise SettingsError(f"environment: {named}: lists are JSON, e.g. '[\"foo\"]'") from error
-    problems += _contradictions(settings, tree, origin, wrong)
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return settings
+        return None, [*problems, f"environment: {named}: lists are JSON, e.g. '[\"foo\"]'"]
+    if settings is not None:
+        problems += _contradictions(settings, tree, origin, wrong)
+    return settings, list(dict.fromkeys(problems))
 
 
 def setting_keys(section: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
@@ -299,19 +303,20 @@ def _nearest(key: str, keys: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}"
 
 
-def _wrong_values(error: ValidationError, tree: dict[str, Any], origin: str, wrong: _WrongKeys) -> Iterator[str]:
-    """One line for each wrong value; with these taken out, what the checks of sections and of all say of the rest."""
-    for _ in range(3):
-        yield from _explain(error, origin, wrong)
-        for problem in error.errors():
-            _take_out(tree, problem["loc"])
+def _without_wrong_values(tree: dict[str, Any], origin: str, wrong: _WrongKeys, problems: list[str]) -> Settings | None:
+    """The settings without what is wrong, which is taken out of the tree, one line in `problems` each.
+
+    What the checks of sections and of all say of the rest comes in later rounds; in the last ones whole lists and
+    tables go out. None when variables are wrong, which cannot be taken out.
+    """
+    for number in range(5):
         try:
-            settings = Settings(**tree)
-        except ValidationError as other:
-            error = other
-        else:
-            yield from _contradictions(settings, tree, origin, wrong)
-            return
+            return Settings(**tree)
+        except ValidationError as error:
+            problems += _explain(error, origin, wrong)
+            for problem in error.errors():
+                _take_out(tree, problem["loc"] if number < 3 else problem["loc"][:2])
+    return None
 
 
 def _contradictions(settings: Settings, tree: dict[str, Any], origin: str, wrong: _WrongKeys) -> Iterator[str]:
@@ -343,6 +348,9 @@ def _explain(error: ValidationError, origin: str, wrong: _WrongKeys) -> Iterator
         if problem["type"] == "extra_forbidden":
             wrong.add(key, _keys_at(key))
     for key, problem in keys:
+        if problem["type"] == "extra_forbidden" and _variable_of(problem["loc"]):
+            # named with the variables
+            continue
         if problem["type"] == "extra_forbidden":
             yield f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}"
             continue

@@ -3,7 +3,8 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, time
 from fnmatch import fnmatchcase
@@ -15,7 +16,6 @@ from pydantic_core import ErrorDetails
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.conditions.base import Condition
 from vqmon.core.alerts.conditions.group import Group
-from vqmon.core.alerts.conditions.reference import ReferenceLimit
 from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.alerts.rules import CONDITIONS, AlertRule, Match
 from vqmon.core.scores import reference_subject
@@ -78,50 +78,67 @@ def parse_rules(
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{origin}: {error}") from error
-    _refuse_unknown(document, _FILE_KEYS, origin)
+    problems = _unknown_keys(document, _FILE_KEYS, origin)
     tables = document.get("rules", {})
     if not isinstance(tables, dict):
-        raise SettingsError(f"{origin}: rules: must be tables like [rules.low-score], got {tables!r}")
+        problems.append(f"{origin}: rules: must be tables like [rules.low-score], got {tables!r}")
+        tables = {}
     measures = (*{**REFERENCE_MEASURES, **ALONE_MEASURES}, *(name.partition("@")[0] for name in learned_measures))
-
-    def parse(name: str, table: object) -> tuple[AlertRule, bool]:
+    rules: list[AlertRule] = []
+    wrong: list[str] = []
+    for name, table in tables.items():
         where = f"{origin}: rule {name!r}"
-        rule, is_enabled = _parse_rule(name, table, where)
-        if scorers is not None and rule.condition.scorer_pattern:
-            _refuse_unknown_scorer(rule.condition.scorer_pattern, scorers, measures, where)
-        if isinstance(rule.condition, ReferenceLimit) and rule.condition.measure not in measures:
-            raise SettingsError(f"{where}: measure: {_suggestion(rule.condition.measure, measures)}")
-        return rule, is_enabled
-
-    rules = [rule for rule, is_enabled in parse_each(tables, parse) if is_enabled]
-    _refuse_groups_without_rule(rules, tables, origin)
+        known = len(problems)
+        with _collecting(problems):
+            rule, is_enabled = _parse_rule(name, table, where)
+            rules += [rule] if is_enabled else []
+        problems += _unknown_subjects(table, scorers, measures, where)
+        wrong += [name] if len(problems) > known else []
+    problems += _groups_without_rule(rules, tables, origin)
     rules = _with_noise(rules, tables, noise or {})
-    masks = _parse_masks(document.get("masks", {}), rules, origin)
+    masks: tuple[Mask, ...] = ()
+    with _collecting(problems):
+        # masks may excuse what a rule that is wrong will be
+        names = {name for rule in rules for name in (rule.name, *rule.condition.mask_names)}
+        names |= {text for name in wrong for text in (name, str(_key_of(tables[name], "kind")))}
+        masks = _parse_masks(document.get("masks", {}), names | set(SIGNALS), origin)
+    if problems:
+        raise SettingsError("\n".join(problems))
     return tuple(replace(rule, masks=_masks_of(rule, masks)) for rule in rules)
 
 
+@contextmanager
+def _collecting(problems: list[str]) -> Iterator[None]:
+    """Add the problems of a SettingsError to the others, and go on."""
+    try:
+        yield
+    except SettingsError as error:
+        problems.append(str(error))
+
+
+def _key_of(table: object, key: str) -> object:
+    """The value of a key of what should be a table; "" when there is none."""
+    return table.get(key, "") if isinstance(table, dict) else ""
+
+
 def _parse_rule(name: str, table: Any, where: str) -> tuple[AlertRule, bool]:
-    """A rule, and whether it is enabled."""
+    """A rule, and whether it is enabled. With a wrong `kind` its other keys are read as those of the nearest kind."""
     if not isinstance(table, dict):
         raise SettingsError(f"{where}: must be a table, got {table!r}")
+    problems: list[str] = []
     kind = str(table.get("kind", ""))
     if kind not in CONDITIONS:
-        raise SettingsError(f"{where}: kind: {_suggestion(kind, CONDITIONS)}")
-    condition_type = CONDITIONS[kind]
-    condition_keys = _field_names(condition_type)
-    condition_table = {key: value for key, value in table.items() if key not in _COMMON_KEYS}
-    for key in condition_table:
-        if key in condition_type.removed_keys and key not in condition_keys:
-            raise SettingsError(f"{where}: {key}: there is no such key any more; {condition_type.removed_keys[key]}")
-    _refuse_unknown(condition_table, (*condition_keys, *_COMMON_KEYS), where)
-    match_table = table.get("match", {})
-    if not isinstance(match_table, dict):
-        raise SettingsError(f"{where}: match: {match_table!r} is not a table")
-    _refuse_unknown(match_table, _field_names(Match), f"{where}: match")
-    condition = _validate(_CONDITIONS[kind], condition_table, condition_type, f"{where}: ")
-    match = _validate(_MATCH, match_table, Match, f"{where}: match.")
-    common_table = {key: value for key, value in table.items() if key in _RuleKeys.model_fields}
-    common = _validate(_RULE, common_table, _RuleKeys, f"{where}: ")
+        problems.append(f"{where}: kind: {_suggestion(kind, CONDITIONS)}")
+        kind = _nearest(kind, CONDITIONS)
+    with _collecting(problems):
+        condition = _parse_condition(kind, table, where) if kind else None
+    with _collecting(problems):
+        match = _parse_match(table.get("match", {}), where)
+    with _collecting(problems):
+        common_table = {key: value for key, value in table.items() if key in _RuleKeys.model_fields}
+        common = _validate(_RULE, common_table, _RuleKeys, f"{where}: ")
+    if problems or condition is None:
+        raise SettingsError("\n".join(problems))
     try:
         rule = AlertRule(
             name=name,
@@ -136,16 +153,52 @@ def _parse_rule(name: str, table: Any, where: str) -> tuple[AlertRule, bool]:
     return rule, common.enabled
 
 
-def _refuse_groups_without_rule(rules: Iterable[AlertRule], tables: Iterable[str], origin: str) -> None:
+def _parse_condition(kind: str, table: Mapping[str, Any], where: str) -> Condition:
+    """The condition of a rule, from the keys that rules of its kind alone have."""
+    condition_type = CONDITIONS[kind]
+    keys = _field_names(condition_type)
+    own = {key: value for key, value in table.items() if key not in _COMMON_KEYS}
+    removed = [key for key in own if key in condition_type.removed_keys and key not in keys]
+    problems = [f"{where}: {key}: there is no such key any more; {condition_type.removed_keys[key]}" for key in removed]
+    problems += _unknown_keys([key for key in own if key not in removed], (*keys, *_COMMON_KEYS), where)
+    # a key that is there, misspelled, is not missing as well
+    misspelled = {_nearest(key, keys) for key in own if key not in keys}
+    known = {key: value for key, value in own.items() if key in keys}
+    return _validate(_CONDITIONS[kind], known, condition_type, f"{where}: ", problems=problems, misspelled=misspelled)
+
+
+def _parse_match(table: Any, where: str) -> Match:
+    """The streams that a rule is about."""
+    if not isinstance(table, dict):
+        raise SettingsError(f"{where}: match: {table!r} is not a table")
+    names = _field_names(Match)
+    problems = _unknown_keys(table, names, f"{where}: match")
+    known = {key: value for key, value in table.items() if key in names}
+    return _validate(_MATCH, known, Match, f"{where}: match.", problems=problems)
+
+
+def _unknown_subjects(
+    table: object, scorers: Collection[str] | None, measures: Collection[str], where: str
+) -> Iterator[str]:
+    """What is wrong with the scorer or the measure that a rule names; with None any scorer may be."""
+    scorer, measure = _key_of(table, "scorer"), _key_of(table, "measure")
+    if scorers is not None and scorer and isinstance(scorer, str):
+        yield from _unknown_scorer(scorer, scorers, measures, where)
+    if measure and isinstance(measure, str) and measure not in measures:
+        yield f"{where}: measure: {_suggestion(measure, measures)}"
+
+
+def _groups_without_rule(rules: Iterable[AlertRule], tables: Collection[str], origin: str) -> Iterator[str]:
     """A group needs a rule whose series it takes together; if that rule is disabled the group stays without series."""
     enabled = [rule.name for rule in rules]
     candidates = [rule.name for rule in rules if rule.condition.has_groups]
     for rule in rules:
         member_rule = rule.condition.member_rule
+        # or what is wrong with it is said already
         is_disabled = member_rule in tables and member_rule not in enabled
         if member_rule and member_rule not in candidates and not is_disabled:
             problem = _suggestion(member_rule, candidates)
-            raise SettingsError(f"{origin}: rule {rule.name!r}: of: no regression rule {problem}")
+            yield f"{origin}: rule {rule.name!r}: of: no regression rule {problem}"
 
 
 def _with_noise(rules: Iterable[AlertRule], tables: Mapping[str, Any], noise: Mapping[str, float]) -> list[AlertRule]:
@@ -168,22 +221,23 @@ def _is_about(condition: Regression, scorer: str) -> bool:
     return any(fnmatchcase(name, condition.scorer) for name in (scorer, scorer.split("@")[0]))
 
 
-def _parse_masks(tables: Any, rules: Iterable[AlertRule], origin: str) -> tuple[Mask, ...]:
-    """The tables [masks.NAME]; each glob of `excuses` must match a rule, a kind of rule, or a signal."""
+def _parse_masks(tables: Any, names: Collection[str], origin: str) -> tuple[Mask, ...]:
+    """The tables [masks.NAME]; each glob of `excuses` must match a name of a rule, a kind of rule, or a signal."""
     if not isinstance(tables, dict):
         raise SettingsError(f"{origin}: masks: must be tables like [masks.night], got {tables!r}")
-    names = {name for rule in rules for name in (rule.name, *rule.condition.mask_names)} | set(SIGNALS)
     return tuple(parse_each(tables, lambda name, table: _parse_mask(name, table, names, f"{origin}: mask {name!r}")))
 
 
 def _parse_mask(name: str, table: Any, names: Collection[str], where: str) -> Mask:
     if not isinstance(table, dict):
         raise SettingsError(f"{where}: must be a table, got {table!r}")
-    _refuse_unknown(table, _MASK_KEYS, where)
-    keys = _validate(_MASK, table, _MaskKeys, f"{where}: ")
-    for glob in keys.excuses:
-        if not any(fnmatchcase(candidate, glob) for candidate in names):
-            raise SettingsError(f"{where}: excuses: no rule, kind of rule or signal {_suggestion(glob, names)}")
+    problems = _unknown_keys(table, _MASK_KEYS, where)
+    globs = table.get("excuses", ())
+    for glob in [globs] if isinstance(globs, str) else globs if isinstance(globs, list) else ():
+        if isinstance(glob, str) and not any(fnmatchcase(candidate, glob) for candidate in names):
+            problems.append(f"{where}: excuses: no rule, kind of rule or signal {_suggestion(glob, names)}")
+    known = {key: value for key, value in table.items() if key in _MASK_KEYS}
+    keys = _validate(_MASK, known, _MaskKeys, f"{where}: ", problems=problems)
     try:
         return Mask(
             name=name,
@@ -212,11 +266,20 @@ def _field_names(owner: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(owner)) if is_dataclass(owner) else ()
 
 
-def _validate(adapter: TypeAdapter[_Parsed], table: Mapping[str, Any], owner: type, where: str) -> _Parsed:
+def _validate(
+    adapter: TypeAdapter[_Parsed],
+    table: Mapping[str, Any],
+    owner: type,
+    where: str,
+    *,
+    problems: Sequence[str] = (),
+    misspelled: Collection[str] = (),
+) -> _Parsed:
     """The table as an `owner`, whose fields that are tuples take a single text too.
 
     Strict, as TOML has types of its own: a text is no number. By way of JSON, as strict validation takes a dataclass
-    from Python objects only when it is one already. Raises SettingsError; `where` leads to the table.
+    from Python objects only when it is one already. Raises SettingsError, also for `problems` that were found before;
+    `where` leads to the table, and keys that are `misspelled` are not said to be missing.
     """
     hints = get_type_hints(owner)
     table = {
@@ -224,10 +287,17 @@ def _validate(adapter: TypeAdapter[_Parsed], table: Mapping[str, Any], owner: ty
         for key, value in table.items()
     }
     try:
-        return adapter.validate_json(json.dumps(table, default=str), strict=True)
+        parsed = adapter.validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
-        problems = (f"{where}{_explanation(problem)}" for problem in error.errors(include_url=False))
-        raise SettingsError("\n".join(dict.fromkeys(problems))) from error
+        found = [
+            f"{where}{_explanation(problem)}"
+            for problem in error.errors(include_url=False)
+            if not (problem["type"] == "missing" and problem["loc"][0] in misspelled)
+        ]
+        raise SettingsError("\n".join(dict.fromkeys([*problems, *found]))) from error
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return parsed
 
 
 _EXPECTED = {
@@ -268,22 +338,26 @@ def _article(noun: str) -> str:
     return noun if noun == "true or false" else f"a {noun}"
 
 
-def _refuse_unknown(table: Iterable[str], keys: Collection[str], where: str) -> None:
-    if problems := [f"{where}: unknown key {_suggestion(key, keys)}" for key in table if key not in keys]:
-        raise SettingsError("\n".join(problems))
+def _unknown_keys(table: Iterable[str], keys: Collection[str], where: str) -> list[str]:
+    return [f"{where}: unknown key {_suggestion(key, keys)}" for key in table if key not in keys]
 
 
-def _refuse_unknown_scorer(pattern: str, scorers: Collection[str], measures: Collection[str], where: str) -> None:
+def _unknown_scorer(pattern: str, scorers: Collection[str], measures: Collection[str], where: str) -> Iterator[str]:
     names = [name for scorer in scorers for name in (scorer, scorer.split("@")[0])]
     names += [reference_subject(measure) for measure in measures]
     if not any(fnmatchcase(name, pattern) for name in names):
         meant = reference_subject(pattern)
         suggestion = f"{pattern!r}; did you mean {meant!r}?" if meant in names else _suggestion(pattern, names)
-        raise SettingsError(f"{where}: scorer: {suggestion}")
+        yield f"{where}: scorer: {suggestion}"
+
+
+def _nearest(text: str, candidates: Iterable[str]) -> str:
+    """The candidate that was probably meant; "" when none is near."""
+    return next(iter(difflib.get_close_matches(text, sorted(set(candidates)), n=1, cutoff=0.6)), "")
 
 
 def _suggestion(text: str, candidates: Iterable[str]) -> str:
     """The text, and the candidate that was probably meant, else all of them."""
     candidates = sorted(set(candidates))
-    near = difflib.get_close_matches(text, candidates, n=1, cutoff=0.6)
-    return f"{text!r}; did you mean {near[0]!r}?" if near else f"{text!r}; known: {', '.join(candidates)}"
+    near = _nearest(text, candidates)
+    return f"{text!r}; did you mean {near!r}?" if near else f"{text!r}; known: {', '.join(candidates)}"

@@ -11,6 +11,7 @@ from types import TracebackType
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from vqmon.connections import ConnectionLimits, ConnectionTable
+from vqmon.errors import SettingsError
 
 _LIMITS = ConnectionLimits(total=64, per_client=64, request_seconds=5.0, write_seconds=5.0)
 _MAX_REQUEST_BYTES = 8192
@@ -87,12 +88,18 @@ class HealthServer:
     """Serves /healthz, /readyz and /metrics in a thread of its own, so that it answers while the event loop is busy.
 
     A request must arrive within five seconds and be at most 8 kB; of more than 64 connections the oldest half-open ones
-    are dropped.
+    are dropped. Raises SettingsError for an address that it cannot listen on.
     """
 
     def __init__(self, host: str, port: int, *, progress: ProgressTracker) -> None:
         self._progress = progress
-        self._socket = socket.create_server((host, port), family=_family(host), backlog=256)
+        try:
+            self._socket = socket.create_server((host, port), family=_family(host), backlog=256)
+        except OSError as error:
+            # the text of a refused address holds it once more
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            remedy = "set daemon.health_port or daemon.health_host"
+            raise SettingsError(f"cannot listen on {host}:{port}: {reason}; {remedy}") from error
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
 

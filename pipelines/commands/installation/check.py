@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.commands.serve_web import exposure_problem
 from pipelines.observe.open_scorers import may_use_gpu, open_scorer_tiers
-from pipelines.service.delivery.inputs import open_input_client, open_input_hooks
+from pipelines.service.delivery.inputs import open_input_client, open_input_hooks, refuse_scorers_that_do_not_run
 from pipelines.service.delivery.notifications import mute_filter_of, open_http_client, open_receivers
 from pipelines.service.wiring import (
     as_url,
@@ -32,7 +32,7 @@ from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.sources.playlist import list_segments
 from vqmon.plurals import plural
 from vqmon.scoring.runtime.devices import select_gpus
-from vqmon.settings.load import Settings, load_settings
+from vqmon.settings.load import Settings, read_settings
 from vqmon.settings.scoring import ScoringSettings
 from vqmon.telemetry.gpus import GpuReader
 from vqmon.telemetry.metrics import Meters
@@ -50,11 +50,19 @@ class CheckResult:
 
 
 def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
-    """Run all checks in turn; settings that cannot be loaded end them. `offline` leaves out what needs the network."""
+    """Run all checks in turn; of settings that are wrong only the files that they name, and nothing is opened.
+
+    `offline` leaves out what needs the network.
+    """
     try:
-        settings = load_settings(config)
+        settings, problems = read_settings(config)
     except VqmonError as error:
         yield CheckResult(subject="settings", text=str(error), passed=False)
+        return
+    if problems or settings is None:
+        yield CheckResult(subject="settings", text="\n".join(problems), passed=False)
+        if settings is not None:
+            yield from (result for result in _check_files(settings) if not result.passed)
         return
     yield CheckResult(
         subject="settings",
@@ -69,22 +77,50 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
     yield _result_of("scorers", lambda: asyncio.run(_check_scorers(settings, scorer_ids)))
     if settings.scoring.libvmaf_references:
         yield _result_of("ffmpeg", lambda: asyncio.run(_check_ffmpeg(settings)))
-    yield _result_of("rules", lambda: _check_rules(settings, scorer_ids))
-    experiments_file = settings.experiments.path
-    if experiments_file is not None:
-        yield _result_of("experiment", lambda: f"{len(load_experiments(experiments_file))} in {experiments_file}")
+    yield from _check_files(settings, scorer_ids)
     history = _result_of("history", lambda: _check_history(settings))
     yield history
     if history.passed:
         yield from _check_series(settings)
     yield from _check_folders_and_secrets(settings)
     yield from _check_source(settings, offline=offline)
+    yield from _check_pages(settings)
+    yield from _check_targets(settings, scorer_ids, offline=offline)
+
+
+def _check_files(settings: Settings, scorer_ids: Sequence[str] = ()) -> Iterator[CheckResult]:
+    """Read the files of rules and experiments; without `scorer_ids` a rule may name any scorer."""
+    yield _result_of("rules", lambda: _check_rules(settings, scorer_ids))
+    experiments_file = settings.experiments.path
+    if experiments_file is not None:
+        yield _result_of("experiment", lambda: f"{len(load_experiments(experiments_file))} in {experiments_file}")
+
+
+def _check_pages(settings: Settings) -> Iterator[CheckResult]:
+    """What to know of the pages; none of it is a fault for certain."""
     if problem := exposure_problem(settings.web, settings.web.host):
         yield CheckResult(subject="web", text=problem, passed=True)
+    if text := _shared_port(settings):
+        yield CheckResult(subject="ports", text=text, passed=True)
+
+
+def _check_targets(settings: Settings, scorer_ids: Sequence[str], *, offline: bool) -> Iterator[CheckResult]:
+    """Receivers of alerts and of decisions about inputs."""
     if settings.notify.alertmanagers or settings.notify.webhooks or settings.notify.windows:
         yield _result_of("notify", lambda: asyncio.run(_check_notify_targets(settings, offline=offline)))
     if settings.inputs.hooks:
-        yield _result_of("inputs", lambda: asyncio.run(_check_input_hooks(settings)))
+        yield _result_of("inputs", lambda: asyncio.run(_check_input_hooks(settings, scorer_ids)))
+
+
+def _shared_port(settings: Settings) -> str:
+    """What to know when pages and daemon have one port; "" when they do not. The two may run in separate containers."""
+    port = settings.web.port
+    if settings.source.kind == "kafka" or port == 0 or port != settings.daemon.health_port:
+        return ""
+    return (
+        f"web.port and daemon.health_port are both {port}: right where `vqmon web` and `vqmon run` have hosts or "
+        "containers of their own; on one host the one that starts later finds it taken"
+    )
 
 
 def _check_folders_and_secrets(settings: Settings) -> Iterator[CheckResult]:
@@ -266,8 +302,11 @@ async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:
     return f"{', '.join(target.name for target in targets) or 'no receiver'}; alerts are sent by {sender}"
 
 
-async def _check_input_hooks(settings: Settings) -> str:
+async def _check_input_hooks(settings: Settings, scorer_ids: Sequence[str]) -> str:
     """Read the secrets and check the addresses; nothing is sent, as it would be followed."""
+    if scorer_ids and settings.source.kind != "kafka":
+        # the workers of a fleet have settings of their own
+        refuse_scorers_that_do_not_run(settings.inputs, scorer_ids)
     async with open_input_client(settings) as client:
         open_input_hooks(settings, client, meters=Meters(), record=lambda record: None)
     sender = "`vqmon switch-inputs`" if settings.source.kind == "kafka" else "`vqmon run`"

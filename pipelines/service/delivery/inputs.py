@@ -5,7 +5,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -204,6 +204,18 @@ def open_input_hooks(
         )
         for name, hook in settings.inputs.hooks.items()
     ]
+
+
+def refuse_scorers_that_do_not_run(inputs: InputSettings, scorers: Collection[str]) -> None:
+    """Raise SettingsError for each hook whose scorer is none of `scorers` (name@version): it would never decide."""
+    names = {name for scorer in scorers for name in (scorer, scorer.partition("@")[0])}
+    problems = [
+        f"inputs.hooks.{name}.scorer: {hook.scorer!r} does not run; what runs: {', '.join(scorers)}"
+        for name, hook in inputs.hooks.items()
+        if hook.scorer and hook.scorer not in names
+    ]
+    if problems:
+        raise SettingsError("\n".join(problems))
 
 
 def _keys_of(name: str, hook: InputHookSettings) -> Sequence[bytes]:

@@ -50,12 +50,44 @@ def install(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
     monkeypatch.setattr(check, "version", version)
 
 
-def test_settings_that_cannot_be_loaded_are_the_only_result(tmp_path: Path) -> None:
-    """Every other check needs the settings."""
-    checks = results(tmp_path / "vqmon.toml", "[decode]\nfps = 1000\n")
+def test_of_wrong_settings_only_the_files_are_read_that_they_name(tmp_path: Path) -> None:
+    """All that is wrong is named at once; nothing is opened."""
+    (tmp_path / "rules.toml").write_text('[rules.a]\nkind = "flor"\nbelow = "x"\n')
+    text = (
+        '[decode]\nfps = 1000\n[[source.streams]]\nid = "a"\nurl = "x"\nlabels = 3\n'
+        '[alerts]\nrules = "rules.toml"\n[experiments]\npath = "none.toml"\n'
+    )
+    checks = results(tmp_path / "vqmon.toml", text)
 
-    assert [(result.subject, result.passed) for result in checks.values()] == [("settings", False)]
+    assert [(result.subject, result.passed) for result in checks.values()] == [
+        ("settings", False),
+        ("rules", False),
+        ("experiment", False),
+    ]
     assert "decode.fps" in checks["settings"].text
+    assert "source.streams.0.labels" in checks["settings"].text
+    assert "'x' is not a number" in checks["rules"].text
+
+    (tmp_path / "rules.toml").unlink()
+    # the shipped rules are right
+    assert list(results(tmp_path / "vqmon.toml", "[decode]\nfps = 1000\n")) == ["settings"]
+
+
+def test_hooks_and_ports_that_do_not_fit_what_runs(tmp_path: Path) -> None:
+    """A hook names a scorer, with or without a version, that runs; one port for two programs may be meant."""
+    hooks = {"a": "lite", "b": "lite@2", "c": "lite@1", "d": "none"}
+    text = "[daemon]\nhealth_port = 8080\n" + "".join(
+        f'[inputs.hooks.{name}]\nurl = "http://127.0.0.1:9/"\ndry_run = true\nscorer = "{scorer}"\n'
+        for name, scorer in hooks.items()
+    )
+    checks = results(tmp_path / "vqmon.toml", text)
+
+    assert checks["inputs"].text.splitlines() == [
+        "inputs.hooks.c.scorer: 'lite@1' does not run; what runs: lite@2",
+        "inputs.hooks.d.scorer: 'none' does not run; what runs: lite@2",
+    ]
+    assert (checks["inputs"].passed, checks["ports"].passed) == (False, True)
+    assert checks["ports"].text.startswith("web.port and daemon.health_port are both 8080: ")
 
 
 def test_a_folder_source_passes_with_the_builtin_scorer(tmp_path: Path) -> None:
