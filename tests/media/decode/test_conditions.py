@@ -272,6 +272,15 @@ def test_a_change_holds_from_where_it_happens(name: str, sizes: list[tuple[int, 
     assert note in decoded.media.notes[0]
 
 
+def test_pictures_before_the_first_key_picture_are_stated() -> None:
+    """A cut that begins within a group; an open group's few leading pictures belong to the segment before."""
+    media = sound()
+    decoded = decode_in_process(media[188 * 20 :], FIT)
+    assert decoded.media.notes == ("the first 1.0 s cannot be decoded, as no key picture precedes them",)
+    pictures = decode_in_process(media, FIT).views[FIT]
+    assert np.array_equal(decoded.views[FIT], pictures[1:])
+
+
 def test_parameter_sets_of_the_container_hold_from_where_they_change() -> None:
     """FLV files joined: the second one's parameter sets come with its first picture, which is not decoded."""
     streams = [clip(*x264(gop=5), seconds=1.4, size=size) for size in ("176x144", "128x96")]

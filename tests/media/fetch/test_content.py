@@ -23,6 +23,7 @@ RAW_DEFLATE = RAW.compress(TEXT) + RAW.flush()
         (GZIP, ""),
         (GZIP, "deflate"),
         (GZIP + b"trailing", "gzip"),
+        (gzip.compress(TEXT[:5]) + gzip.compress(b"") + gzip.compress(TEXT[5:]) + b"\0", "gzip"),
         (zlib.compress(TEXT), "deflate"),
         (RAW_DEFLATE, "deflate"),
         (TEXT, "gzip"),
@@ -36,7 +37,9 @@ def test_the_bytes_decide_whatever_the_header_says(body: bytes, coding: str) -> 
 
 
 def test_the_limit_holds_for_the_content() -> None:
-    """And a body that was cut off gives its beginning."""
+    """Of all members together; a body that was cut off gives its beginning."""
+    with pytest.raises(FetchError, match="more than 10 bytes"):
+        decompress(gzip.compress(b"six...") * 2, "gzip", max_bytes=10)
     with pytest.raises(FetchError) as caught:
         decompress(gzip.compress(bytes(10_000_000)), "gzip", max_bytes=1000)
     assert caught.value.reason == "too_large"

@@ -54,6 +54,8 @@ VIDEO = ["90p 0 v1.m4s 2", "90p 1 v2.m4s 2"]
 CHILD = sidx([(30, 2), (40, 2)])
 ONE_FILE = """<Period><AdaptationSet mimeType="video/mp4"><Representation id="v" height="90"><BaseURL>v.mp4</BaseURL>
   <SegmentBase {}>{}</SegmentBase></Representation></AdaptationSet></Period>"""
+SEGMENT_LIST = """<Period><AdaptationSet mimeType="video/mp4"><Representation id="v" height="90">
+  <SegmentList duration="2">{}</SegmentList></Representation></AdaptationSet></Period>"""
 COMPONENTS = '<ContentComponent contentType="audio"/><ContentComponent contentType="video"/>'
 VARIANT = '#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=160x90,CODECS="avc1"'
 
@@ -147,6 +149,10 @@ HLS: dict[str, tuple[str | Files, list[str]]] = {
     "EXTM3U behind another tag": (hls(*GOOD).replace("#EXTM3U", "#EXT-X-VERSION:3\n#EXTM3U"), BOTH),
     "EXTM3U behind a comment": ("# made by hand\n\n" + hls(*GOOD), BOTH),
     "no EXTM3U": (hls(*GOOD).replace("#EXTM3U\n", ""), BOTH),
+    "ends of lines that are none": (hls("#EXTINF:2,a\u2028b", "s0.ts", "#EXTINF:2,a\v\f\x1d\x85b", "s1.ts"), BOTH),
+    "carriage returns": (hls(*GOOD).replace("\n", "\r"), BOTH),
+    "UTF-16": (hls(*GOOD).encode("utf-16"), BOTH),
+    "two byte order marks": (f"\ufeff\ufeff{hls(*GOOD)}", BOTH),
 }  # fmt: skip
 
 
@@ -191,6 +197,26 @@ DASH: dict[str, tuple[str | Files, list[str]]] = {
         ["90p 0 v00a.m4s 2", "90p 1 v00b.m4s 2"],
     ),
     "numbers with a format and no width": (mpd(ONE_SET.replace("$Number$", "$Number%d$")), VIDEO),
+    "UTF-16": (mpd(ONE_SET).replace('"1.0"', '"1.0" encoding="utf-16"').encode("utf-16"), VIDEO),
+    "NULs behind the end": (mpd(ONE_SET) + "\n\0\0", VIDEO),
+    "an ampersand that begins no entity": (
+        mpd(f"<BaseURL>a/b?c=1&amp;d=2&e=3&amp</BaseURL>{ONE_SET}"), ["90p 0 a/v1.m4s 2", "90p 1 a/v2.m4s 2"],
+    ),
+    "bytes that are no UTF-8": (mpd(ONE_SET.replace("<Period>", '<Period id="\xe9">')).encode("latin-1"), VIDEO),
+    "a last number and no duration": (
+        mpd(ONE_SET.replace('duration="2"', 'duration="2" startNumber="5" endNumber="6"'), attributes=""),
+        ["90p 0 v5.m4s 2", "90p 1 v6.m4s 2"],
+    ),
+    "addresses in a list that are none": (
+        mpd(SEGMENT_LIST.format('<SegmentURL media="http://["/><SegmentURL media="v" mediaRange="x"/>'
+                                '<SegmentURL media="v2.m4s"/>')),
+        ["90p 0 playlist: SegmentURL: an invalid URL", '90p 1 playlist: SegmentURL: mediaRange is no byte range: "x"',
+         "90p 2 v2.m4s 2"],
+    ),
+    "a list that is elsewhere": (
+        mpd(SEGMENT_LIST.format("").replace("duration", 'xlink:href="list.xml" duration')),
+        ["90p 0 playlist: the SegmentList is elsewhere"],
+    ),
     "a duration of 13 decimals": (mpd(ONE_SET, attributes='mediaPresentationDuration="PT4.0000000000000S"'), VIDEO),
     "a duration with a comma": (mpd(ONE_SET, attributes='mediaPresentationDuration="PT4,0S"'), VIDEO),
     "a period without a usable duration": (
@@ -336,6 +362,11 @@ WARNED: dict[str, tuple[str | Files, str]] = {
         "90p: line 2: EXT-X-STREAM-INF: no address follows",
     ),
     "EXTINF": (hls("#EXTINF:,Song", "s0.ts"), 'main: line 3: EXTINF: "" is no duration'),
+    "EXTINF without an address": (
+        hls("#EXTINF:2,", "#EXTINF:2,", "s0.ts"),
+        "main: line 3: EXTINF: no address follows; the segment is left out",
+    ),
+    "EXTINF at the end": (hls(*GOOD, "#EXTINF:2,"), "main: line 7: EXTINF: no address follows"),
     "EXTINF behind blank lines": (hls("", "", "#EXTINF:x,", "s0.ts"), 'main: line 5: EXTINF: "x" is no duration'),
     "an address": (hls("s0.ts", *GOOD), "main: line 3: an address without EXTINF"),
     "MEDIA-SEQUENCE": (hls("#EXT-X-MEDIA-SEQUENCE:-1", *GOOD), 'main: line 3: EXT-X-MEDIA-SEQUENCE: "-1" is no number'),

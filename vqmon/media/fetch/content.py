@@ -11,6 +11,7 @@ from vqmon.errors import FetchError
 _GZIP = b"\x1f\x8b\x08"
 _DATA_URL = re.compile(r"data:[^,]{0,1000}?(?P<base64>;\s*base64\s*)?,", re.IGNORECASE)
 _STEP_BYTES = 65_536
+_MAX_MEMBERS = 10_000
 
 IDENTITY_CODINGS = frozenset({"", "identity", "none", "utf-8", "aws-chunked"})
 """Content-Encoding values that leave the bytes as they are; the last two are errors of servers that are common."""
@@ -48,14 +49,22 @@ def decompress(body: bytes, coding: str, *, max_bytes: int) -> bytes:
 
 
 def _inflate(body: bytes, bits: int, max_bytes: int) -> bytes:
-    inflater = zlib.decompressobj(bits)
-    content, rest = bytearray(), body
+    inflater, member_count = zlib.decompressobj(bits), 1
+    content, rest, position = bytearray(), b"", 0
     try:
-        while rest and not inflater.eof:
+        while rest or position < len(body):
+            if len(rest) < len(_GZIP):
+                rest += body[position : position + _STEP_BYTES]
+                position += _STEP_BYTES
+            if inflater.eof:
+                # gzip files may be concatenated (RFC 1952 2.2); anything else that follows is not part of the body
+                if not is_gzip(rest) or member_count == _MAX_MEMBERS:
+                    break
+                inflater, member_count = zlib.decompressobj(bits), member_count + 1
             content += inflater.decompress(rest, min(_STEP_BYTES, max_bytes + 1 - len(content)))
             if len(content) > max_bytes:
                 raise FetchError("too_large", f"more than {max_bytes} bytes after decompression")
-            rest = inflater.unconsumed_tail
+            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     except zlib.error:
         raise FetchError("http_status", "the compressed body is damaged") from None
     return bytes(content)

@@ -300,7 +300,9 @@ def _check_response_head(name: str, status: int, headers: _Headers) -> None:
 
 
 def _content_coding(headers: _Headers) -> str:
-    return headers.get(b"content-encoding", "").strip().lower()
+    """The coding of the body, without those that leave it as it is."""
+    codings = [coding.strip() for coding in headers.get(b"content-encoding", "").lower().split(",")]
+    return ", ".join(coding for coding in codings if coding not in IDENTITY_CODINGS)
 
 
 def _decode_body(name: str, body: bytes, coding: str, body_slice: slice, *, max_bytes: int) -> bytes:

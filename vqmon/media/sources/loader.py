@@ -1,6 +1,7 @@
 """Loading of playlists: fetches and parses what a playlist URL offers, and reloads it on request."""
 
 import asyncio
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -63,10 +64,16 @@ class PlaylistLoader(Protocol):
 
 def detect_kind(body: bytes) -> DocumentKind:
     """Detect the kind of a document from the beginning of its content, not from its name."""
-    start = body[:SNIFF_BYTES].decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
+    start = _decode_text(body[:SNIFF_BYTES]).lstrip()
     if _HLS_START.match(start):
         return "hls"
     return "dash" if start.startswith("<") and _MPD_ROOT.search(start) else "other"
+
+
+def _decode_text(body: bytes) -> str:
+    """UTF-8, as HLS requires, or UTF-16 with a byte order mark; what is neither costs its own characters."""
+    encoding = "utf-16" if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    return body.decode(encoding, "replace").lstrip("\ufeff")
 
 
 async def open_playlist(url: str, fetcher: Fetcher) -> PlaylistLoader:
@@ -295,4 +302,4 @@ async def _fetch_document(url: str, fetcher: Fetcher) -> FetchedResource:
 def _parse_hls_document(document: FetchedResource, variables: Mapping[str, str]) -> MasterPlaylist | MediaPlaylist:
     if detect_kind(document.body) != "hls":
         raise SegmentError("playlist", "not an HLS playlist: it does not begin with #EXTM3U or another tag")
-    return parse_hls(document.body.decode("utf-8", "replace").removeprefix("\ufeff"), document.url, variables=variables)
+    return parse_hls(_decode_text(document.body), document.url, variables=variables)

@@ -329,7 +329,7 @@ def parse_seconds(value: object) -> float:
 def parse_timestamp(text: str) -> datetime | None:
     """Parse an ISO 8601 time to aware UTC; without a zone UTC is assumed. None for anything else."""
     try:
-        time = datetime.fromisoformat(text.strip())
+        time = datetime.fromisoformat(text.strip().upper())
         time = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

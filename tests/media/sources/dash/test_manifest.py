@@ -227,7 +227,7 @@ def test_an_unusable_mpd_is_a_playlist_failure(text: str) -> None:
         "</SegmentTemplate>",
         '<SegmentTemplate media="$Time$" timescale="9999"><SegmentTimeline><S t="0" d="1" r="-1"/></SegmentTimeline>'
         "</SegmentTemplate>",
-        '<SegmentList duration="4"><SegmentURL mediaRange="9-3"/></SegmentList>',
+        '<SegmentBase indexRange="9-3"/>',
     ],
 )
 def test_invalid_addressing_is_a_playlist_failure(addressing: str) -> None:
@@ -235,6 +235,15 @@ def test_invalid_addressing_is_a_playlist_failure(addressing: str) -> None:
     with pytest.raises(SegmentError) as caught:
         list_segments(parse_mpd_body('type="static" mediaPresentationDuration="PT200S"', period(addressing)))
     assert caught.value.reason == "playlist"
+
+
+def test_addresses_in_a_live_list_belong_to_its_timeline_from_its_first_segment_on() -> None:
+    """Also to segments that have left the time-shift buffer."""
+    timeline = '<SegmentTimeline><S t="0" d="4" r="4"/></SegmentTimeline>'
+    addresses = "".join(f'<SegmentURL media="s{number}"/>' for number in range(5))
+    body = period(f'<SegmentList startNumber="7">{timeline}{addresses}</SegmentList>')
+    manifest = parse_mpd_body(f'{DYNAMIC} timeShiftBufferDepth="PT10S"', body)
+    assert file_names(list_segments(manifest, at=21)) == ["s2", "s3", "s4"]
 
 
 SEED = f"""<MPD {DYNAMIC} timeShiftBufferDepth="PT60S" mediaPresentationDuration="PT1H">

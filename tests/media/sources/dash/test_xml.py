@@ -67,11 +67,11 @@ def test_integers_are_bounded_in_digits_and_sign() -> None:
 
 def test_byte_ranges_are_inclusive() -> None:
     """`0-99` are a hundred bytes; a range that ends before it begins is refused."""
-    assert xml.parse_byte_range("0-99") == ByteRange(offset_bytes=0, length_bytes=100)
-    assert xml.parse_byte_range(None) is None
+    assert xml.parse_byte_range({"range": "0-99"}, "range") == ByteRange(offset_bytes=0, length_bytes=100)
+    assert xml.parse_byte_range({}, "range") is None
     for text in ("9-8", "1-", "-5", "a-b", ""):
-        with pytest.raises(SegmentError, match="byte range is invalid"):
-            xml.parse_byte_range(text)
+        with pytest.raises(SegmentError, match="range is no byte range"):
+            xml.parse_byte_range({"range": text}, "range")
 
 
 def test_document_types_are_refused() -> None:

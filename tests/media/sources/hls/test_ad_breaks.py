@@ -87,6 +87,8 @@ def test_a_break_without_an_end_is_over_after_an_hour() -> None:
     [
         'START-DATE="2026-11-20T12:00:06Z",PLANNED-DURATION=12,SCTE35-OUT=0xFC',
         'START-DATE="2026-11-20T12:00:06Z",END-DATE="2026-11-20T12:00:18Z",SCTE35-OUT=0xFC',
+        # the first tag has left a live playlist
+        'START-DATE="2026-11-20T12:00:06Z",DURATION=12,SCTE35-IN=0xFC',
         'START-DATE="2026-11-20T12:00:06Z",SCTE35-OUT=0xFC\n#EXT-X-DATERANGE:ID="a",DURATION=12,SCTE35-IN=0xFC',
     ],
 )
@@ -101,6 +103,7 @@ def test_other_date_ranges_are_no_ad_breaks() -> None:
     text = playlist(
         '#EXT-X-DATERANGE:ID="c",START-DATE="2026-11-20T12:00:00Z",DURATION=60',
         '#EXT-X-DATERANGE:ID="d",SCTE35-OUT=0xFC',
+        '#EXT-X-DATERANGE:ID="f",START-DATE="2026-11-20T12:00:00Z",SCTE35-IN=0xFC',
         date="2026-11-20T12:00:00Z",
     )
     assert breaks_of(text) == "--"

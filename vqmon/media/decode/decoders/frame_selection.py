@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _INTRA = 1
 _HALF_MICROSECOND = 5e-7
+_STATED_LOSS_SECONDS = 0.5
 # so many decoded pictures tell the time of a segment in its reference
 _ALIGNMENT_PICTURES = 24
 
@@ -152,7 +153,7 @@ def select_exact(
     `with_bursts` also decodes short bursts, whose frames only the decoder's tap gets; `with_following` the frame after
     each sampled one. `alignment` is a clip that is decoded too when fewer than 24 pictures would be decoded without it.
     """
-    order = _decodable_order(decoder, pictures)
+    order = _decodable_order(decoder, pictures, stats)
     sampled = sample_positions(pictures, order, fps=fps, density=density, from_seconds=from_seconds)
     plan = _plan_decoding(
         decoder,
@@ -179,7 +180,7 @@ def select_part(
     `choose` gets these times, and from which frames no other is predicted; it gives indices. None where it names all
     frames, and for interlaced ones, which need their neighbours.
     """
-    order = _decodable_order(decoder, pictures)
+    order = _decodable_order(decoder, pictures, stats)
     first_time = pictures[order[0]].time_seconds or 0.0
     times = [(pictures[position].time_seconds or 0.0) - first_time for position in order]
     chosen = [order[index] for index in choose(times, [pictures[position].is_droppable for position in order])]
@@ -200,7 +201,7 @@ def select_keyframes(
     with_following: bool = False,
 ) -> Iterator[SelectedFrame]:
     """For each sample time the first key picture at or after it, and the frames of their clips, as `select_exact`."""
-    order = _decodable_order(decoder, pictures)
+    order = _decodable_order(decoder, pictures, stats)
     keys = [position for position in order if pictures[position].is_key]
     if not keys:
         raise UnreliablePacketsError("no key pictures are marked")
@@ -305,7 +306,7 @@ def _decode_everything(decoder: PacketDecoder, packet_count: int, stats: DecodeS
     yield from decoder.flush()
 
 
-def _decodable_order(decoder: PacketDecoder, pictures: Sequence[CodedPicture]) -> list[int]:
+def _decodable_order(decoder: PacketDecoder, pictures: Sequence[CodedPicture], stats: DecodeStats) -> list[int]:
     """Positions of the shown pictures that can be decoded, in presentation order."""
     order = presentation_order(pictures)
     if not order:
@@ -315,6 +316,10 @@ def _decodable_order(decoder: PacketDecoder, pictures: Sequence[CodedPicture]) -
     # a decoder drops the pictures that it cannot reconstruct: its first output decides
     first = _first_output_position(decoder, len(pictures))
     first_time = pictures[first].time_seconds or 0.0
+    lost_seconds = first_time - (pictures[order[0]].time_seconds or 0.0)
+    # the leading pictures of an open group, a few, belong to the segment before
+    if lost_seconds >= _STATED_LOSS_SECONDS:
+        stats.notes.append(f"the first {lost_seconds:.1f} s cannot be decoded, as no key picture precedes them")
     return [position for position in order if (pictures[position].time_seconds or 0.0) >= first_time]
 
 

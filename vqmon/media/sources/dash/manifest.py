@@ -221,8 +221,7 @@ class Manifest:
         init_section = representation.init_section(indexes)
         media_offset_seconds = representation.media_offset_seconds
         entries = []
-        bounds = self._period_bounds(period, now, offset_seconds=representation.offset_seconds)
-        bounds = replace(bounds, max_early_seconds=max_early_seconds)
+        bounds = self._period_bounds(period, now, representation, max_early_seconds)
         for position, segment in enumerate(representation.segments(bounds, indexes), count):
             starts = period.start_seconds + segment.start_seconds
             sequence, next_sequence = self._sequence_numbers(starts, segment.duration_seconds, position)
@@ -235,6 +234,7 @@ class Manifest:
                     duration_seconds=parse_seconds(segment.duration_seconds),
                     starts_at=plausible_time(add_seconds(self.available_at, starts)) if self.available_at else None,
                     byte_range=segment.byte_range,
+                    problem=segment.problem,
                     init_url=init_section.url if init_section else None,
                     init_reference=init_section.reference if init_section else "",
                     init_byte_range=init_section.byte_range if init_section else None,
@@ -271,7 +271,9 @@ class Manifest:
             raise SegmentError("playlist", "a time in the MPD is out of range")
         return sequence, max(next_sequence, sequence + 1)
 
-    def _period_bounds(self, period: Period, now: datetime, *, offset_seconds: float) -> PeriodBounds:
+    def _period_bounds(
+        self, period: Period, now: datetime, representation: Representation, max_early_seconds: float
+    ) -> PeriodBounds:
         available_seconds = None
         if self.is_dynamic:
             available_seconds = (now - (self.available_at or _EPOCH)).total_seconds() - period.start_seconds
@@ -279,7 +281,8 @@ class Manifest:
             end_seconds=period.duration_seconds,
             available_seconds=available_seconds,
             window_seconds=self.window_seconds,
-            offset_seconds=offset_seconds,
+            offset_seconds=representation.offset_seconds,
+            max_early_seconds=max_early_seconds,
         )
 
     def _is_ended(self, now: datetime) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
 from vqmon.core.types import ByteRange, Encryption
@@ -31,6 +31,8 @@ class AddressedSegment:
     byte_range: ByteRange | None = None
     # the URL relative to the base URL
     reference: str = ""
+    # why it cannot be had; empty for one that can
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +80,10 @@ class Representation:
         """The location of the index that `segments` needs; None when it needs none."""
         if self.addressing is None or self.addressing.name != "SegmentBase":
             return None
-        byte_range = xml.parse_byte_range(self.addressing.attributes.get("indexRange"))
+        byte_range = xml.parse_byte_range(self.addressing.attributes, "indexRange")
         for element in self.addressing.children.get("RepresentationIndex", ()):
             url = resolve_url(self.base_url, element.get("sourceURL", ""))
-            own_range = xml.parse_byte_range(element.get("range")) or (byte_range if url == self.base_url else None)
+            own_range = xml.parse_byte_range(element.attrib, "range") or (byte_range if url == self.base_url else None)
             return IndexLocation(url, own_range, self.base_url)
         return IndexLocation(self.base_url, byte_range, self.base_url) if byte_range else None
 
@@ -119,7 +121,7 @@ class Representation:
         if template is not None and addressing.name == "SegmentTemplate":
             return self._make_init_section(self._fill_template(template, {}), None)
         for element in addressing.children.get("Initialization", ()):
-            byte_range = xml.parse_byte_range(element.get("range"))
+            byte_range = xml.parse_byte_range(element.attrib, "range")
             return self._make_init_section(element.get("sourceURL", ""), byte_range)
         location = self.index_location()
         if location and location.url == self.base_url and location.byte_range and location.byte_range.offset_bytes:
@@ -159,25 +161,38 @@ class Representation:
         timing = _parse_timing(addressing)
         if len(elements) > MAX_ENTRIES:
             raise SegmentError("playlist", "the MPD lists too many segments")
+        if not elements and any(name.endswith("}href") for name in addressing.attributes):
+            raise SegmentError("playlist", "the SegmentList is elsewhere (xlink:href), which is not followed")
         if timing.timeline is not None:
-            spans = [
-                (timing.to_seconds(segment.time), segment.length / timing.timescale)
+            # segments that are not available any more have their addresses
+            spans = {
+                segment.number - timing.start_number: (
+                    timing.to_seconds(segment.time),
+                    segment.length / timing.timescale,
+                )
                 for segment in timing.expand(bounds)
-            ]
+            }
         else:
             even_share = (bounds.end_seconds or 0.0) / max(1, len(elements))
             seconds = timing.length / timing.timescale if timing.length else even_share
-            spans = [(seconds * number, seconds) for number in range(len(elements))]
+            spans = {number: (seconds * number, seconds) for number in range(len(elements))}
         return [
-            AddressedSegment(
-                url=resolve_url(self.base_url, element.get("media", "")),
-                start_seconds=start_seconds,
-                duration_seconds=seconds,
-                byte_range=xml.parse_byte_range(element.get("mediaRange")),
-                reference=element.get("media", ""),
-            )
-            for element, (start_seconds, seconds) in zip(elements, spans, strict=False)
+            self._listed_segment(elements[number], start_seconds, seconds)
+            for number, (start_seconds, seconds) in spans.items()
+            if number < len(elements)
         ]
+
+    def _listed_segment(self, element: Element, start_seconds: float, seconds: float) -> AddressedSegment:
+        """The segment of a SegmentURL; one that is invalid costs no other."""
+        reference = element.get("media", "")
+        segment = AddressedSegment(
+            url=self.base_url, start_seconds=start_seconds, duration_seconds=seconds, reference=reference
+        )
+        try:
+            byte_range = xml.parse_byte_range(element.attrib, "mediaRange")
+            return replace(segment, url=resolve_url(self.base_url, reference), byte_range=byte_range)
+        except SegmentError as error:
+            return replace(segment, problem=f"SegmentURL: {error.detail}")
 
     def _fill_template(self, template: str, numbers: Mapping[str, int]) -> str:
         """The URL that a template gives, relative to the base URL (ISO/IEC 23009-1, 5.3.9.4.4)."""

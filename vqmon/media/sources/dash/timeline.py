@@ -170,6 +170,8 @@ class SegmentTiming:
             oldest = 0 if bounds.oldest_seconds is None else math.floor(bounds.oldest_seconds / seconds)
             first = max(oldest, complete - MAX_NEWEST_SEGMENTS, 0)
             total = complete if total is None else min(total, complete)
+        if total is None and self.end_number is not None:
+            total = self.end_number - self.start_number + 1
         if total is None:
             raise SegmentError("playlist", f"it is not known how many segments there are: {_NO_END}")
         if total - first > MAX_ENTRIES:

@@ -1,5 +1,6 @@
 """Parsing of MPD XML: elements without namespaces, numbers and durations within bounds."""
 
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _DURATION = re.compile(
 )
 _DURATION_UNITS_SECONDS = (31_536_000, 2_592_000, 604_800, 86_400, 3_600, 60, 1)
 _MAX_DURATION_SECONDS = 1e11
+_LONE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,6});)")
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _RANGE = re.compile(r"\s*(\d{1,18})-(\d{1,18})\s*")
 # some packagers write whole numbers as floats
 _INTEGER = re.compile(r"\s*-?\d{1,18}(?:\.0{0,18})?\s*")
@@ -40,12 +43,21 @@ def parse_xml(body: bytes) -> Element:
     """The root element of a document; raises SegmentError("playlist"), also for document types and entities."""
     if len(body) > _MAX_XML_BYTES:
         raise SegmentError("playlist", f"the XML has more than {_MAX_XML_BYTES} bytes")
+    # nothing may stand before the declaration, and what does is usually a blank line; NULs fill up files
+    body = body.lstrip(b" \t\r\n").rstrip(b" \t\r\n\0") if not body.startswith(_UTF16_MARKS) else body
     try:
-        # nothing may stand before the declaration, and what does is usually a blank line
-        root: Element = fromstring(body.lstrip(b" \t\r\n"), forbid_dtd=True)
+        try:
+            root: Element = fromstring(body, forbid_dtd=True)
+        except ParseError:
+            root = fromstring(_repaired(body)[:_MAX_XML_BYTES], forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
     return root
+
+
+def _repaired(body: bytes) -> bytes:
+    """The document with `&` escaped where it begins no entity, and without bytes that are no UTF-8."""
+    return _LONE_AMPERSAND.sub(b"&amp;", body.decode("utf-8", "replace").encode())
 
 
 def local_name(element: Element) -> str:
@@ -96,13 +108,14 @@ def parse_duration_seconds(attributes: Mapping[str, str], name: str) -> float | 
     return seconds
 
 
-def parse_byte_range(text: str | None) -> ByteRange | None:
-    """Parse `first-last`, both inclusive; None when absent."""
+def parse_byte_range(attributes: Mapping[str, str], name: str) -> ByteRange | None:
+    """Parse the attribute `first-last`, both inclusive; None when absent. Raises SegmentError("playlist")."""
+    text = attributes.get(name)
     if text is None:
         return None
     match = _RANGE.fullmatch(text)
     if not match or int(match[2]) < int(match[1]):
-        raise SegmentError("playlist", "a byte range is invalid")
+        raise SegmentError("playlist", f"{name} is no byte range: {quote_value(text)}")
     return ByteRange(offset_bytes=int(match[1]), length_bytes=int(match[2]) - int(match[1]) + 1)
 
 

@@ -70,10 +70,12 @@ def _ad_ranges(date_ranges: Iterable[Mapping[str, str]]) -> Iterable[_Range]:
         by_id.setdefault(attributes.get("id", ""), {}).update(attributes)
     for attributes in by_id.values():
         begins_at = parse_timestamp(attributes.get("start_date", ""))
-        if begins_at is None or "scte35_out" not in attributes:
-            continue
         ends_at = parse_timestamp(attributes.get("end_date", ""))
         seconds = parse_seconds(attributes.get("duration")) or parse_seconds(attributes.get("planned_duration"))
+        # of a break whose first tag has left the playlist the tag of its end may tell both times
+        is_ended = "scte35_in" in attributes and (ends_at is not None or seconds > 0)
+        if begins_at is None or not ("scte35_out" in attributes or is_ended):
+            continue
         if ends_at is None:
             ends_at = add_seconds(begins_at, seconds or _MAX_BREAK_SECONDS)
         yield _Range(begins_at=begins_at, ends_at=ends_at)

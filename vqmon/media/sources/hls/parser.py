@@ -1,5 +1,6 @@
 """Parsing of HLS playlists (RFC 8216) with the `m3u8` library; raises SegmentError("playlist") only."""
 
+import re
 from collections.abc import Mapping
 
 import m3u8
@@ -11,6 +12,9 @@ from vqmon.media.sources.hls.tags import TagReader, number_lines
 from vqmon.media.sources.hls.variables import substitute_variables
 from vqmon.media.sources.media_playlist import MAX_ENTRIES, MediaPlaylist, ParseWarnings
 
+# what Python takes for the end of a line too, and HLS does not (RFC 8216 4.1): it may stand in a title
+_NO_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
+
 
 def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None) -> MasterPlaylist | MediaPlaylist:
     """Parse a master or a media playlist; `url` is its own, `variables` are those of its master playlist.
@@ -19,6 +23,7 @@ def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None
     """
     if text.count("#EXTINF") > MAX_ENTRIES or text.count("\n") > 8 * MAX_ENTRIES:
         raise SegmentError("playlist", "the playlist is too long")
+    text = _NO_LINE_END.sub(" ", text)
     text, defined = substitute_variables(text, url, imported=variables or {})
     warnings = ParseWarnings()
     if not text.lstrip().startswith("#EXTM3U"):
@@ -31,4 +36,6 @@ def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None
         raise SegmentError("playlist", f"the HLS playlist cannot be parsed ({type(error).__name__})") from None
     if tree["is_variant"]:
         return parse_master(tree, url, variables=defined, steering=reader.steering, warnings=warnings)
+    if "#EXT-X-I-FRAME-STREAM-INF" in text and not tree["segments"]:
+        raise SegmentError("playlist", "the master playlist lists key frames only (EXT-X-I-FRAME-STREAM-INF)")
     return parse_media(tree, reader, url, address_numbers=lines.address_numbers, warnings=warnings)

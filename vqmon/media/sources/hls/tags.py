@@ -254,16 +254,18 @@ def number_lines(text: str, warnings: ParseWarnings) -> NumberedLines:
     lines: list[str] = []
     numbers: list[int] = []
     addresses: list[int] = []
-    is_announced, variant_number = False, 0
+    is_announced = False
+    # the last line that announces an address, while that has not come
+    pending: tuple[int, str] | None = None
     # a file that was allocated in advance ends with NULs
     for number, line in enumerate((line.strip().strip("\0") for line in text.splitlines()), 1):
         if not line:
             continue
         if line.startswith(_ANNOUNCING_TAGS):
             is_announced = True
-            if line.startswith("#EXT-X-STREAM-INF"):
-                _warn_without_address(variant_number, warnings)
-                variant_number = number
+            if not line.startswith("#EXT-X-BYTERANGE"):
+                _warn_without_address(pending, warnings)
+                pending = number, line
         elif not line.startswith("#"):
             if not is_announced and is_media:
                 warnings.add(f"line {number}: an address without EXTINF; its duration counts as unknown")
@@ -271,16 +273,18 @@ def number_lines(text: str, warnings: ParseWarnings) -> NumberedLines:
                 numbers.append(number)
             if is_announced or is_media:
                 addresses.append(number)
-            is_announced, variant_number = False, 0
+            is_announced, pending = False, None
         lines.append(line)
         numbers.append(number)
-    _warn_without_address(variant_number, warnings)
+    _warn_without_address(pending, warnings)
     return NumberedLines(lines=lines, numbers=numbers, address_numbers=addresses)
 
 
-def _warn_without_address(variant_number: int, warnings: ParseWarnings) -> None:
-    if variant_number:
-        warnings.add(f"line {variant_number}: EXT-X-STREAM-INF: no address follows; the rendition is left out")
+def _warn_without_address(pending: tuple[int, str] | None, warnings: ParseWarnings) -> None:
+    if pending is not None:
+        number, line = pending
+        tag, kind = ("EXTINF", "segment") if line.startswith("#EXTINF") else ("EXT-X-STREAM-INF", "rendition")
+        warnings.add(f"line {number}: {tag}: no address follows; the {kind} is left out")
 
 
 def _is_no_duration(text: str) -> bool:
