@@ -99,14 +99,14 @@ def test_date_ranges(attributes: str) -> None:
 
 
 def test_other_date_ranges_are_no_ad_breaks() -> None:
-    """A chapter, and one without a time."""
+    """A chapter, one without a time, and an end that tells no other time."""
     text = playlist(
         '#EXT-X-DATERANGE:ID="c",START-DATE="2026-11-20T12:00:00Z",DURATION=60',
         '#EXT-X-DATERANGE:ID="d",SCTE35-OUT=0xFC',
         '#EXT-X-DATERANGE:ID="f",START-DATE="2026-11-20T12:00:00Z",SCTE35-IN=0xFC',
         date="2026-11-20T12:00:00Z",
     )
-    assert breaks_of(text) == "--"
+    assert breaks_of(text) == "---"
 
 
 def test_a_tag_that_is_no_cue() -> None:
