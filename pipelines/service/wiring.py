@@ -29,7 +29,7 @@ from pipelines.service.history_thread import HistoryThread
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.timeline import Thumbnails
-from vqmon.core.types import DecodedSegment, Reference, ReferenceComparison, Segment, SubtitleFacts, View
+from vqmon.core.types import DecodedSegment, LaneCursor, Reference, ReferenceComparison, Segment, SubtitleFacts, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
 from vqmon.media.decode.sandbox.jail import PROTECTIONS
@@ -473,6 +473,17 @@ def open_sources(
     cursors = {cursor.lane: cursor for write in unwritten for cursor in write.cursors}
     if not source.streams:
         raise SettingsError("source.streams: nothing to watch; run `vqmon init URL`, or use `vqmon watch URL`")
+    stored = [thread.history.queries.cursors(stream.id) if thread.is_open else {} for stream in source.streams]
+    resumes = [{**stream_cursors, **cursors} for stream_cursors in stored]
+    return _playlist_sources(source, resumes, fetcher=fetcher, stop=stop)
+
+
+def _playlist_sources(
+    source: SourceSettings, resumes: Sequence[Mapping[str, LaneCursor]], *, fetcher: Fetcher, stop: asyncio.Event
+) -> Sequence[tuple[str, PlaylistSource]]:
+    """The id and the playlist of every stream, with its cursors."""
+    # arms of one content must begin together, however long each playlist takes to arrive
+    opened_at = utc_now()
     return [
         (
             stream.id,
@@ -482,16 +493,17 @@ def open_sources(
                 fetcher=fetcher,
                 now=utc_now,
                 stop=stop,
-                resume={**(thread.history.queries.cursors(stream.id) if thread.is_open else {}), **cursors},
+                resume=resume,
                 renditions=stream.renditions,
                 start=source.start,
+                opened_at=opened_at,
                 stale_after_seconds=source.stale_after_seconds,
                 labels=stream.labels,
                 rendition_suffix=f"@{stream.arm}" if stream.id in source.shared_ids else "",
                 on_warning=lambda text: log.warning("playlist of %s", text),
             ),
         )
-        for stream in source.streams
+        for stream, resume in zip(source.streams, resumes, strict=True)
     ]
 
 

@@ -1,16 +1,22 @@
 """Every page by keyboard alone, in a real browser: Tab reaches what can be operated, in order, and it can be seen."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests import factories
 from tests.media.clips import clip, x264
-from tests.web import experiment_results
+from tests.web import experiment_results, seed
 from tests.web.conftest import Served
+from tests.web.pages.test_evaluation import make_report
 from tests.web.test_browser import EXPERIMENT, browser, paths
 from vqmon.transport.reviews import Reviews
+from vqmon.web.pages.evaluation import render_evaluation
+from vqmon.web.pages.report import render_report
+from vqmon.web.pages.scores import ScoredFile, render_scores
 
 __all__ = ["browser"]
 
@@ -24,7 +30,8 @@ MARK_STOPS = """() => {
   const stops = [...document.querySelectorAll(
     "a[href], button, input:not([type=hidden]), select, textarea, summary, video[controls], [tabindex='0']")]
     .filter((element) => !element.disabled && element.checkVisibility({ visibilityProperty: true }))
-    .filter((element) => !element.closest("dialog:not([open])") && !inClosedDetails(element));
+    .filter((element) => !element.closest("dialog:not([open])") && !inClosedDetails(element))
+    .filter((element) => element.type !== "radio" || element.checked);
   stops.forEach((element, number) => { element.dataset.stop = number; });
   return {
     stops: stops.map((element) => element.outerHTML.slice(0, 120)),
@@ -36,7 +43,7 @@ MARK_STOPS = """() => {
     }).map((element) => element.outerHTML.slice(0, 120)),
   };
 }"""
-"""Number what Tab must reach, in the order of the document."""
+"""Number what Tab must reach, in the order of the document; of choices the chosen one, arrow keys reach the others."""
 
 FOCUS = """() => {
   const element = document.activeElement;
@@ -79,25 +86,57 @@ def walk(page: Page) -> Iterator[dict[str, Any]]:
     pytest.fail("the focus does not leave the page")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)])
+def check_walk(page: Page, name: str) -> None:
+    """Tab reaches every stop in order; the focus has an outline of 2 px, a contrast of 3:1, and is not covered."""
+    marked = page.evaluate(MARK_STOPS)
+    assert (marked["positive"], marked["unreachable"]) == (0, []), name
+    seen = list(walk(page))
+    for focus in seen:
+        assert focus["outline"] >= 2, (name, focus)
+        assert focus["contrast"] >= 3, (name, focus)
+        assert focus["isSeen"], (name, focus)
+    numbers = [focus["stop"] for focus in seen if focus["stop"] is not None]
+    assert numbers == sorted(numbers), name
+    missed = set(range(len(marked["stops"]))) - set(numbers)
+    assert [marked["stops"][number] for number in sorted(missed)] == [], name
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, str]:
+    """Report files as HTML."""
+    event = factories.event(duration_seconds=4.0)
+    event = replace(event, heat_maps=(seed.half_lost("detail", frames=4, lost=(1, 2)),))
+    thumbnails = [(float(number), b"\xff\xd8\xff") for number in range(4)]
+    comparison = experiment_results.comparison(seed.fleet(streams=8, segments=12))
+    return {
+        "scores": render_scores([ScoredFile(outcome=event, thumbnails=thumbnails)], title="vqmon", now=seed.NOW),
+        "compare": render_report(comparison, title="vqmon", now=seed.NOW),
+        "evaluate": render_evaluation(make_report(), title="vqmon", now=seed.NOW),
+    }
+
+
+SCREENS = pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)])
+
+
+@SCREENS
 def test_tab_reaches_everything_in_order(browser: Browser, served: Served, scheme: Any, width: int) -> None:
-    """The focus has an outline of 2 px with a contrast of 3:1 at least, and is not covered by anything."""
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}) as context:
         page = context.new_page()
         for name, path in paths(served.history).items():
             page.goto(served.url + path)
             expect(page.locator("#link-state")).to_have_attribute("data-state", "live")
-            marked = page.evaluate(MARK_STOPS)
-            assert (marked["positive"], marked["unreachable"]) == (0, []), name
-            seen = list(walk(page))
-            for focus in seen:
-                assert focus["outline"] >= 2, (name, focus)
-                assert focus["contrast"] >= 3, (name, focus)
-                assert focus["isSeen"], (name, focus)
-            numbers = [focus["stop"] for focus in seen if focus["stop"] is not None]
-            assert numbers == sorted(numbers), name
-            missed = set(range(len(marked["stops"]))) - set(numbers)
-            assert [marked["stops"][number] for number in sorted(missed)] == [], name
+            check_walk(page, name)
+
+
+@SCREENS
+def test_tab_reaches_everything_of_report_files(
+    browser: Browser, reports: dict[str, str], scheme: Any, width: int
+) -> None:
+    with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}) as context:
+        page = context.new_page()
+        for name, html in reports.items():
+            page.set_content(html)
+            check_walk(page, name)
 
 
 def test_a_focused_button_of_a_blind_review_is_pressed_by_space(browser: Browser, served: Served) -> None:

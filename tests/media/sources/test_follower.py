@@ -104,6 +104,17 @@ def test_after_an_outage_a_timeline_without_times_continues_at_the_present() -> 
     assert segment_of(item).ends_at == NOON + timedelta(hours=1)
 
 
+def test_finished_playlists_without_times_begin_together() -> None:
+    """Two arms of one content: the playlist of one of them arrives later; their segments start at the same moments."""
+    arms = []
+    for late in (0.0, 3.0):
+        arm = PlaylistFollower(MAIN, "http://h/live.m3u8", opened_at=NOON)
+        items = arm.update(listing(range(3), is_ended=True), NOON + timedelta(seconds=late))
+        arms.append([segment_of(item).starts_at for item in items])
+    assert arms[0] == arms[1]
+    assert arms[0][0] == NOON
+
+
 def test_an_empty_playlist_gives_no_items() -> None:
     """A stream that has not begun yet."""
     assert follower().update(listing([]), NOON) == []

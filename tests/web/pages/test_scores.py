@@ -36,7 +36,7 @@ def test_the_worst_frame_is_the_one_with_the_lowest_value() -> None:
     text = render_scores([ScoredFile(outcome=event, thumbnails=thumbnails)], title="vqmon", now=factories.START)
     row = text.split("<tbody>")[1].split("</tbody>")[0]
     assert "Frame at 2.00 s" in row
-    assert '<td class="num">41.0</td>\n' in row
+    assert '<td class="num" data-label="Lowest">41.0</td>\n' in row
 
 
 def test_a_row_has_the_reference_measures_or_why_there_are_none() -> None:

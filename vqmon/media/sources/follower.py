@@ -48,15 +48,24 @@ class PlaylistFollower:
     The sequence numbers of its segments never decrease. When a packager restarts and counts from the beginning, an
     offset is added from then on. A restart is distinguished from an outdated copy of the playlist (a lagging cache) by
     the entries: an outdated copy lists segments that were returned before, and lasts three target durations at most.
+    A playlist without times that has ended begins at `opened_at`, which playlists of one content share, else at its
+    first update.
     """
 
     def __init__(
-        self, rendition: Rendition, url: str, *, cursor: LaneCursor | None = None, start: StartPosition = "oldest"
+        self,
+        rendition: Rendition,
+        url: str,
+        *,
+        cursor: LaneCursor | None = None,
+        start: StartPosition = "oldest",
+        opened_at: datetime | None = None,
     ) -> None:
         self._rendition = rendition
         self._url = url
         self._cursor = cursor
         self._start = start
+        self._opened_at = opened_at
         # in the playlist's own numbers; adding `_offset` gives the numbers of the segments
         self._expected_sequence: int | None = None
         self._offset = 0
@@ -164,7 +173,7 @@ class PlaylistFollower:
             return
         chosen = playlist.entries[-1:] if self._start == "newest" and not playlist.is_ended else playlist.entries
         self._expected_sequence = chosen[0].sequence
-        self._next_starts_at = now if playlist.is_ended else now - _total(chosen)
+        self._next_starts_at = (self._opened_at or now) if playlist.is_ended else now - _total(chosen)
 
     def _pass_over(self, earlier: Sequence[PlaylistEntry], now: datetime) -> None:
         """Note cues and ends of entries that are listed and not returned: a break may have begun before a restart."""

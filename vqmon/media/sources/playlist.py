@@ -53,10 +53,11 @@ class PlaylistSource:
     """Follows the playlist of one stream.
 
     `resume` gives the cursor of each lane by its name, `renditions` the renditions to follow (none: all), and `start`
-    where lanes without a cursor begin. A lane reports a failure for every `stale_after_seconds` without new segments
-    (None: three target durations, at least ten seconds). `stop` ends every wait and then the lanes. `on_warning` gets
-    what a playlist says that could not be used, each text once. `rendition_suffix` is added to the name of every
-    rendition. Durations are measured by `monotonic`, in seconds.
+    where lanes without a cursor begin; `opened_at` is when those of finished playlists without times begin. A lane
+    reports a failure for every `stale_after_seconds` without new segments (None: three target durations, at least ten
+    seconds). `stop` ends every wait and then the lanes. `on_warning` gets what a playlist says that could not be used,
+    each text once. `rendition_suffix` is added to the name of every rendition. Durations are measured by `monotonic`,
+    in seconds.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class PlaylistSource:
         resume: Mapping[str, LaneCursor] | None = None,
         renditions: tuple[str, ...] = (),
         start: StartPosition = "oldest",
+        opened_at: datetime | None = None,
         stale_after_seconds: float | None = None,
         labels: Mapping[str, str] | None = None,
         rendition_suffix: str = "",
@@ -86,6 +88,7 @@ class PlaylistSource:
         self._resume = resume or {}
         self._renditions = renditions
         self._start: StartPosition = start
+        self._opened_at = opened_at
         self._stale_after_seconds = stale_after_seconds
         self._labels = labels or {}
         self._rendition_suffix = rendition_suffix
@@ -115,7 +118,9 @@ class PlaylistSource:
             rendition,
             loader,
             track_name=track.name,
-            follower=PlaylistFollower(rendition, track.url, cursor=cursor, start=self._start),
+            follower=PlaylistFollower(
+                rendition, track.url, cursor=cursor, start=self._start, opened_at=self._opened_at
+            ),
             staleness=StalenessMonitor(rendition, track.url, stale_after_seconds=self._stale_after_seconds),
             now=self._now,
             stop=self._stop,
