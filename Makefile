@@ -13,10 +13,11 @@ RELEASE_TOOLS := $(VENV_RELEASE)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 DOCKER ?= docker
 RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-# Tests run in one process per core, the tests of a file together; those of whole programs on real servers (tests/acceptance) take turns.
-# PARTS: those that need no services. What only libav and numpy decide (encoders, decoded pictures, measures) is the same on every Python.
-PARTS := tests/core tests/media/decode/test_pool.py tests/media/decode/test_protocol.py tests/media/decode/sandbox tests/media/fetch \
-  tests/media/sources tests/media/ancillary tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
+# Tests run in one process per core, the tests of a file together. Those of whole programs on real servers (tests/acceptance) come last, and alone.
+# PARTS: those that need no services. What only libav, numpy and ONNX Runtime decide (encoders, pictures, statistics, scores) is the same on every Python.
+PARTS := tests/core/alerts tests/core/evaluation/ladder tests/core/experiments/analysis tests/core/experiments/test_*.py tests/core/test_*.py \
+  tests/media/decode/test_pool.py tests/media/decode/test_protocol.py tests/media/decode/sandbox tests/media/fetch tests/media/sources tests/media/ancillary \
+  tests/scoring/manifests tests/scoring/runtime tests/scoring/scorers tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
 # A process that dies ends the run, with the name of its test: pytest-xdist 3.8 would wait for ever for the files that it hands to the others.
 PARALLEL := -n auto --dist loadfile --max-worker-restart 0
 READY := $(VENV)/ready-$(VERSION)
@@ -50,19 +51,19 @@ help:
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(READY_MODELS): requirements/models.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV_MODELS)
-	$(MODELS)/pip install -q --disable-pip-version-check --require-hashes -r requirements/models.txt
+	$(MODELS)/pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements/models.txt
 	$(MODELS)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(READY_DOCS): requirements/docs.txt
 	$(PYTHON) -m venv --clear $(VENV_DOCS)
-	$(VENV_DOCS)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	$(VENV_DOCS)/bin/pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements/docs.txt
 	@touch $@
 
 install: $(READY)
@@ -72,7 +73,7 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -q $(PARALLEL) -m "not torch" --ignore=tests/acceptance --ignore=tests/models tests
-	$(BIN)/pytest -q -m "not torch" tests/acceptance
+	$(BIN)/pytest -q $(PARALLEL) -m "not torch" tests/acceptance
 
 test-models: $(READY_MODELS)
 	$(MODELS)/pytest -q $(PARALLEL) tests/models
@@ -118,13 +119,13 @@ bench-detectors: $(READY)
 
 $(READY_FUZZ): requirements/dev.txt requirements/fuzz.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV_FUZZ)
-	$(FUZZ)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt -r requirements/fuzz.txt
+	$(FUZZ)/pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt -r requirements/fuzz.txt
 	$(FUZZ)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(READY_RELEASE): requirements/release.txt
 	$(PYTHON) -m venv --clear $(VENV_RELEASE)
-	$(RELEASE_TOOLS)/pip install -q --disable-pip-version-check --require-hashes -r requirements/release.txt
+	$(RELEASE_TOOLS)/pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements/release.txt
 	@touch $@
 
 fuzz: $(READY_FUZZ)

@@ -95,8 +95,7 @@ def _scores(predictions: NDArray[np.float64], shape: str, rng: np.random.Generat
     return np.asarray(expected + deviations * rng.normal(size=len(predictions)))
 
 
-@pytest.mark.parametrize("shape", ["normal", "bounded"])
-@pytest.mark.parametrize("items", [40, 120])
+@pytest.mark.parametrize(("shape", "items"), [("normal", 120), ("bounded", 40)])
 def test_the_interval_of_the_error_covers_that_of_all_items(shape: str, items: int) -> None:
     """In 93 to 97 of 100 samples, give or take two standard errors of 200 samples."""
     rng = np.random.default_rng(RNG_SEED)

@@ -278,6 +278,7 @@ def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.fixtures
 async def test_every_fault_and_its_mutations_get_a_reason(shared: Path) -> None:
     """Hundreds of damaged files: each is decoded or refused by name, and the pool lives on."""
@@ -298,9 +299,9 @@ async def test_every_fault_and_its_mutations_get_a_reason(shared: Path) -> None:
         for path in faults:
             await decode_fault(path.read_bytes())
         pictures = [path.read_bytes() for path in (*faults, *clips, *streams[:12]) if path.stat().st_size]
-        for _ in range(150):
+        for _ in range(60):
             await asyncio.gather(*(decode_fault(damage(chance.choice(pictures), chance)) for _ in range(2)))
         await decode_fault(moving_clip())
-    assert reasons.total() == len(faults) + 301
+    assert reasons.total() == len(faults) + 121
     assert reasons["crashed"] == reasons["timeout"] == 0
-    assert reasons["decoded"] > 100
+    assert reasons["decoded"] > 40
