@@ -136,6 +136,17 @@ def test_a_delta_update_is_completed_from_the_playlist_before_it() -> None:
     assert "_HLS_skip" not in reloads.url(URL, NOON + timedelta(seconds=60))
 
 
+def test_the_last_delta_update_is_completed_too() -> None:
+    """With the end of the stream; nothing is asked for after it."""
+    reloads = LowLatencyReloads()
+    reloads.complete(parse(listing(80)), NOON)
+    completed = reloads.complete(parse(f"{listing(84, skipped=5)}\n#EXT-X-ENDLIST"), NOON + timedelta(seconds=2))
+    assert [entry.sequence for entry in completed.entries] == list(range(13, 21))
+    assert {entry.init_url for entry in completed.entries} == {"https://cdn.example.com/i.mp4"}
+    assert (completed.is_ended, completed.reload_seconds, completed.open_entry) == (True, None, None)
+    assert reloads.url(URL, NOON + timedelta(seconds=2)) == URL
+
+
 def test_a_delta_update_of_unknown_segments_is_refused() -> None:
     """And a first playlist that leaves segments out is listed without them."""
     reloads = LowLatencyReloads()

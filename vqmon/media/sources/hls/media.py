@@ -72,15 +72,18 @@ def parse_media(
         is_ended=is_ended,
         is_numbered=is_ended or reader.first_sequence is not None,
         warnings=warnings.texts,
-        **({} if is_ended else _parse_delivery(reader, next_sequence=first + len(segments))),
+        **_parse_delivery(reader, next_sequence=first + len(segments), is_ended=is_ended),
         open_entry=None if is_ended else parse_open_parts(reader, url, sequence=first + len(segments)),
     )
 
 
-def _parse_delivery(reader: TagReader, *, next_sequence: int) -> dict[str, Any]:
+def _parse_delivery(reader: TagReader, *, next_sequence: int, is_ended: bool) -> dict[str, Any]:
     """What a playlist says about low latency, as arguments of MediaPlaylist."""
+    if is_ended and not reader.skipped_segments:
+        return {}
+    can_block = reader.control.get("can_block_reload", "").upper() == "YES"
     delivery = DeliveryDirectives(
-        can_block=reader.control.get("can_block_reload", "").upper() == "YES" and reader.first_sequence is not None,
+        can_block=can_block and not is_ended and reader.first_sequence is not None,
         part_seconds=reader.part_seconds,
         skip_until_seconds=parse_seconds(reader.control.get("can_skip_until")),
         next_sequence=next_sequence,
