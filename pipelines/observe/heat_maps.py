@@ -36,7 +36,7 @@ class RecentDetail:
         self._frames: OrderedDict[str, deque[tuple[datetime, bytes]]] = OrderedDict()
 
     def heat_map(self, segment: Segment, frames: Sequence[DetailGrid]) -> HeatMap | None:
-        """Where the sampled frames of a segment lack detail; stores those that lack none."""
+        """Where the sampled frames of a segment lose or lack detail; stores those that do not."""
         recent = self._frames.setdefault(segment.rendition.key, deque(maxlen=_RECENT_FRAMES))
         self._frames.move_to_end(segment.rendition.key)
         if len(self._frames) > _MAX_RENDITIONS:
@@ -51,7 +51,7 @@ class RecentDetail:
         recent.extend(
             (segment.starts_at, frame.pack())
             for frame, loss in zip(frames, losses, strict=True)
-            if loss is None or loss.mean() <= _MAX_UNDAMAGED_MEAN
+            if loss.mean() <= _MAX_UNDAMAGED_MEAN
         )
         return pack_heat_map("detail", losses, min_peak=_MIN_DETAIL_PEAK)
 

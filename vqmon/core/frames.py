@@ -273,30 +273,35 @@ class View:
 GRID_ROWS, GRID_COLUMNS = 9, 16
 """The cells of a heat map: the picture, as displayed, is divided into so many."""
 
-DETAIL_GRID_BYTES = 3 * 2 * GRID_ROWS * GRID_COLUMNS
+DETAIL_GRID_BYTES = 4 * 2 * GRID_ROWS * GRID_COLUMNS
 """Of a packed `DetailGrid`."""
 
 _STEPS_PER_LEVEL = 256
+_UNKNOWN = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DetailGrid:
-    """What one sampled frame tells about its cells: three (GRID_ROWS, GRID_COLUMNS) arrays of 0..255 levels."""
+    """What one frame tells about its cells: (GRID_ROWS, GRID_COLUMNS) arrays."""
 
-    # mean absolute differences of neighbouring pixels, and of pixels eight times as far apart
+    # mean absolute differences of neighbouring pixels, and of pixels eight times as far apart, 0..255 levels
     fine: NDArray[np.float32]
     coarse: NDArray[np.float32]
-    # mean luma
+    # mean luma, 0..255
     luma: NDArray[np.float32]
+    # share 0..1 of the fine detail that cells have lost since earlier frames of the segment; None where too few of them
+    # were decoded
+    lost: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        for grid in (self.fine, self.coarse, self.luma):
-            if grid.shape != (GRID_ROWS, GRID_COLUMNS):
+        for grid in (self.fine, self.coarse, self.luma, self.lost):
+            if grid is not None and grid.shape != (GRID_ROWS, GRID_COLUMNS):
                 raise ValueError(f"a grid has {GRID_ROWS} x {GRID_COLUMNS} cells, not {grid.shape}")
 
     def pack(self) -> bytes:
-        """DETAIL_GRID_BYTES: fine, coarse, luma as 16-bit numbers of 1/256 level, low byte first."""
-        levels = np.stack([self.fine, self.coarse, self.luma])
+        """DETAIL_GRID_BYTES: fine, coarse, luma, lost as 16-bit numbers of 1/256, low byte first."""
+        lost = np.full_like(self.luma, _UNKNOWN) if self.lost is None else self.lost
+        levels = np.stack([self.fine, self.coarse, self.luma, lost])
         steps: NDArray[np.uint16] = np.clip(levels * _STEPS_PER_LEVEL + 0.5, 0, 65535).astype("<u2")
         return steps.tobytes()
 
@@ -304,8 +309,8 @@ class DetailGrid:
     def unpack(cls, packed: bytes | bytearray | memoryview) -> "DetailGrid":
         """The inverse of `pack`; raises ValueError for another number of bytes."""
         levels = np.frombuffer(packed, "<u2").astype(np.float32) / np.float32(_STEPS_PER_LEVEL)
-        fine, coarse, luma = levels.reshape(3, GRID_ROWS, GRID_COLUMNS)
-        return cls(fine=fine, coarse=coarse, luma=luma)
+        fine, coarse, luma, lost = levels.reshape(4, GRID_ROWS, GRID_COLUMNS)
+        return cls(fine=fine, coarse=coarse, luma=luma, lost=None if lost.max() > 1 else lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,7 +288,7 @@ Losses = NDArray[np.float32]
 """(rows, columns) or (frames, rows, columns) of 0..1: 0 where nothing is lost."""
 
 HEAT_MAP_MEANINGS: dict[str, str] = {
-    "detail": "share of its usual fine detail in the scene that a part of the picture lacks, movement aside",
+    "detail": "share of its fine detail that a part of the picture has lost since an earlier frame",
     "ssim": "1 - SSIM against the reference, in blocks of 8 x 8 pixels",
 }
 """What a loss of 1 means, by the name of the map; the map of a scorer has the scorer's name."""

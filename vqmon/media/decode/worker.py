@@ -231,11 +231,12 @@ def _collect(
         meter=SignalMeter(request.signals),
         stats=decoder.stats,
         on_sample=None if side is None else sample_listener(side, decoder),
+        stream_seconds=decoder.time_seconds,
     )
     decoder.on_frame = None if side is None else frame_listener(side, decoder)
     decoder.frame_tap = (
         DecodedFrameTap(collector.measure_intermediate)
-        if {"flicker", "freeze", *TEMPORAL_SIGNALS} & set(request.signals)
+        if request.with_heat_maps or {"flicker", "freeze", *TEMPORAL_SIGNALS} & set(request.signals)
         else None
     )
     try:
@@ -569,7 +570,7 @@ def _answer_request(
     except MemoryError:
         detail = f"decoding needs more than {request.limits.memory_bytes >> 20} MB of memory"
         return {"ok": False, "reason": "too_many_pixels", "detail": detail}, ()
-    return answer, [*collector.thumbnails, *collector.details]
+    return answer, [*collector.thumbnails, *collector.packed_details()]
 
 
 def _write_message(answers: BinaryIO, request_id: int, content: dict[str, Any], raw: Sequence[bytes] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Fine and coarse differences per cell, and the detail that cells lose against other frames of their scene."""
+"""Fine and coarse differences per cell, and the detail that cells lack against earlier frames of their scene."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def test_small_and_tall_pictures_have_the_same_grid() -> None:
     assert np.abs(measure_detail(doubled).fine - measure_detail(fine).fine).max() < 4
 
 
-def grid(*, seed: int = 0, fine_share: float = 0.35) -> DetailGrid:
+def grid(*, seed: int = 0, fine_share: float = 0.35, is_observed: bool = True) -> DetailGrid:
     """A sharp frame; frames of one seed are of one scene."""
     random = np.random.default_rng(seed)
     coarse = random.uniform(6, 30, SHAPE).astype(np.float32)
@@ -44,6 +44,7 @@ def grid(*, seed: int = 0, fine_share: float = 0.35) -> DetailGrid:
         fine=(coarse * fine_share).astype(np.float32),
         coarse=coarse,
         luma=random.uniform(30, 220, SHAPE).astype(np.float32),
+        lost=np.zeros(SHAPE, np.float32) if is_observed else None,
     )
 
 
@@ -54,37 +55,31 @@ def blurred(frame: DetailGrid, columns: slice) -> DetailGrid:
     return replace(frame, fine=fine)
 
 
-def test_a_blurred_half_loses_detail_and_the_other_half_does_not() -> None:
-    """The columns beside the border see some of both."""
-    sharp = [grid() for _ in range(5)]
-    losses = detail_losses([*sharp[:3], blurred(sharp[3], slice(0, 8)), *sharp[4:]])
-    loss = losses[3]
-    assert loss is not None
-    assert loss[:, :7].min() > 0.8
-    assert loss[:, 9:].max() == 0
-    for index in (0, 1, 2, 4):
-        clean = losses[index]
-        assert clean is not None
-        assert clean.max() == 0
+def test_what_a_segment_lacks_from_its_first_frame_on_is_told_by_earlier_ones() -> None:
+    """Without them nothing is known; a frame that has its detail ends it. The columns beside the border see both."""
+    damaged = [blurred(grid(), slice(0, 8)) for _ in range(2)]
+    assert all(loss.max() == 0 for loss in detail_losses(damaged))
+    losses = detail_losses([*damaged, grid(), damaged[0]], earlier=[grid() for _ in range(8)])
+    for loss in losses[:2]:
+        assert loss[:, :7].min() > 0.8
+        assert loss[:, 9:].max() == 0
+    for loss in losses[2:]:
+        assert loss.max() == 0
+
+
+def test_without_frames_between_them_sampled_frames_are_compared_with_each_other() -> None:
+    """A frame alone in its scene has no loss that could be found."""
+    sharp = [grid(is_observed=False) for _ in range(5)]
+    losses = detail_losses([*sharp[:3], blurred(sharp[3], slice(0, 8)), *sharp[4:], grid(seed=9, is_observed=False)])
+    assert losses[3][:, :7].min() > 0.8
+    assert losses[3][:, 9:].max() == 0
+    assert all(losses[index].max() == 0 for index in (0, 1, 2, 4, 5))
 
 
 def test_frames_of_another_scene_are_no_comparison() -> None:
-    """A soft scene after a sharp one is no loss; a frame alone in its scene has no loss that could be found."""
+    """A soft scene after a sharp one is no loss."""
     soft = [grid(seed=9, fine_share=0.14) for _ in range(2)]
-    losses = detail_losses([grid(), grid(), *soft])
-    assert all(loss is not None and loss.max() == 0 for loss in losses)
-    assert detail_losses([grid(), grid(seed=9)]) == [None, None]
-
-
-def test_earlier_frames_tell_of_damage_that_lasts_for_the_whole_segment() -> None:
-    """Without them a segment that is blurred throughout shows nothing."""
-    damaged = [blurred(grid(), slice(0, 8)) for _ in range(2)]
-    alone = detail_losses(damaged)
-    assert all(loss is not None and loss.max() == 0 for loss in alone)
-    with_earlier = detail_losses(damaged, earlier=[grid() for _ in range(8)])
-    for loss in with_earlier:
-        assert loss is not None
-        assert loss[:, :7].min() > 0.8
+    assert all(loss.max() == 0 for loss in detail_losses(soft, earlier=[grid(), grid()]))
 
 
 def test_flat_cells_lose_nothing() -> None:
@@ -93,19 +88,20 @@ def test_flat_cells_lose_nothing() -> None:
     coarse = frame.coarse.copy()
     coarse[:2] = 0.1
     flat = replace(frame, coarse=coarse, fine=np.zeros(SHAPE, np.float32))
-    loss = detail_losses([frame, frame, flat])[2]
-    assert loss is not None
+    loss = detail_losses([flat], earlier=[frame, frame])[0]
     assert loss[:2].max() == 0
     assert loss[3:].min() > 0.8
 
 
 def test_a_grid_survives_packing() -> None:
     """To a step of 1/256 level; another number of bytes is refused."""
-    frame = grid()
+    frame = replace(grid(), lost=np.full(SHAPE, 0.25, np.float32))
     packed = frame.pack()
     assert len(packed) == DETAIL_GRID_BYTES
     restored = DetailGrid.unpack(packed)
-    for name in ("fine", "coarse", "luma"):
+    unobserved = DetailGrid.unpack(replace(frame, lost=None).pack())
+    assert unobserved.lost is None
+    for name in ("fine", "coarse", "luma", "lost"):
         assert np.abs(getattr(restored, name) - getattr(frame, name)).max() <= 0.5 / 256 + 1e-4
     with pytest.raises(ValueError, match=r"reshape|cells"):
         DetailGrid.unpack(packed[:-2])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vqmon.core.frames import DetailGrid
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.decode.decoders.frame_selection import DecodeStats, SelectedFrame
@@ -13,7 +19,8 @@ from vqmon.media.images.clips import ClipBuffer
 from vqmon.media.images.colour import Colour, describe_frame_colour
 from vqmon.media.images.frames import frame_side_data, luma_plane
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
-from vqmon.media.images.signals.detail import measure_detail
+from vqmon.media.images.signals.detail import measure_detail, measure_detail_fast
+from vqmon.media.images.signals.detail_steps import DetailSteps
 from vqmon.media.images.signals.meter import SignalMeter, compute_fingerprint
 from vqmon.media.images.tone_mapping import TONE_MAPPING
 from vqmon.media.images.views import ViewRenderer
@@ -41,7 +48,10 @@ class FrameCollector:
         stats: DecodeStats,
         orientation: Orientation | None = None,
         on_sample: SampleListener | None = None,
+        stream_seconds: Callable[[av.VideoFrame], float | None] = lambda frame: None,
     ) -> None:
+        # the time of a frame on the stream's own clock
+        self._stream_seconds = stream_seconds
         self._on_sample = on_sample
         self._shared_memory = shared_memory
         self._request = request
@@ -62,8 +72,9 @@ class FrameCollector:
         self._signals: list[dict[str, float | None]] = []
         # JPEG files; sent as the raw bytes behind the answer
         self.thumbnails: list[bytes] = []
-        # packed `DetailGrid`s; sent behind the thumbnails
-        self.details: list[bytes] = []
+        # (seconds, grid) of the sampled frames; without a time when the frame has none
+        self._details: list[tuple[float | None, DetailGrid]] = []
+        self._detail_steps = DetailSteps()
         # fingerprints of the first and the last sampled frame
         self._edges: list[str] = []
         self._picture_facts: dict[str, Any] = {}
@@ -100,7 +111,9 @@ class FrameCollector:
             self._picture_facts["has_captions"] |= frame_side_data(selected.frame, "A53_CC") is not None
             self._check_memory()
             self._write_views(renderer, frame_index=selected.index)
-            self._measure_signals(frame, colour, timestamp, orientation)
+            luma = self._measure_signals(frame, colour, timestamp)
+            if self._request.with_heat_maps:
+                self._details.append((self._stream_seconds(selected.frame), measure_detail(orientation.apply(luma))))
             self._alone_meter.add_frame(
                 SampledFrame(selected.frame, selected.following, frame, colour, orientation, size)
             )
@@ -140,11 +153,23 @@ class FrameCollector:
         if frame is None:
             self._meter.mark_gap()
             return
+        if self._request.with_heat_maps and (time_seconds := self._stream_seconds(frame)) is not None:
+            orientation = self._orientation or read_orientation(frame)
+            self._detail_steps.add_frame(
+                time_seconds, lambda: measure_detail_fast(orientation.apply(luma_plane(frame)))
+            )
         luma = subsample_luma(frame)
         self._meter.add_intermediate(luma, is_key=bool(frame.key_frame), timestamp=frame.pts)
         # of interlaced pictures one field: both show different moments
         step = 2 if frame.interlaced_frame else 1
         self._meter.add_native(luma, index=index, read_luma=lambda: luma_plane(frame)[::step])
+
+    def packed_details(self) -> list[bytes]:
+        """A packed `DetailGrid` per sampled frame, sent behind the thumbnails."""
+        losses = self._detail_steps.losses([math.nan if time is None else time for time, _ in self._details])
+        if losses is None:
+            return [grid.pack() for _, grid in self._details]
+        return [replace(grid, lost=lost).pack() for (_, grid), lost in zip(self._details, losses, strict=True)]
 
     def add_packet_damage(self, shares: Sequence[float]) -> None:
         """Raise `decode_errors` to the shares of damaged packets, one per sampled frame, unless these have no times."""
@@ -182,9 +207,8 @@ class FrameCollector:
         if self._request.bytes_per_sample * (len(self._times) + 1) > len(self._shared_memory):
             raise DecodeError("too_long", "the views of all sampled frames need more memory than allowed")
 
-    def _measure_signals(
-        self, frame: av.VideoFrame, colour: Colour, timestamp: int | None, orientation: Orientation
-    ) -> None:
+    def _measure_signals(self, frame: av.VideoFrame, colour: Colour, timestamp: int | None) -> NDArray[np.uint8]:
+        """Append the signals of a sampled frame; returns its luma, as coded."""
         planes = self._resampler.to_planes(frame, colour=colour)
         sent = self.stats.sent_pictures - self._measured_counts[0]
         damaged = self.stats.damaged_pictures - self._measured_counts[1]
@@ -195,8 +219,7 @@ class FrameCollector:
             # nothing is decoded before the first frame
             self._signals[0]["flicker"] = self._signals[1]["flicker"]
         self._edges[1:] = [compute_fingerprint(planes)]
-        if self._request.with_heat_maps:
-            self.details.append(measure_detail(orientation.apply(planes.y)).pack())
+        return planes.y
 
     def _render_thumbnail(
         self, frame: av.VideoFrame, colour: Colour, orientation: Orientation, size: tuple[int, int]

@@ -1,12 +1,14 @@
-"""Fine detail per cell of a picture, and evidence of its loss: cells with less than at other times of the scene.
+"""Fine detail per cell of a picture, and evidence of its loss against other frames of the scene.
 
 Fine detail is the mean difference of neighbouring pixels over that of pixels eight apart, so that it does not depend on
-contrast, minus the eighth that a smooth ramp has too; over the 3 x 3 cells around each cell, as things move. A cell is
-compared with what it has in two thirds of the other frames of its scene. Of the difference, 45 % are left out: movement
-costs as much. Frames belong to one scene when their means over the cells correlate by 0.35.
+contrast, minus the eighth that a smooth ramp has too; over the 3 x 3 cells around each cell, as things move. What is
+lost within a segment is told by `detail_steps` from the frames that are decoded on the way, and by the frames of the
+segments before what it lacks from its first frame on: a cell is compared with what it has in half of those of its
+scene. Where nothing is decoded between the sampled frames, they are compared with each other too. Of the difference,
+45 % are left out: movement costs as much. Frames belong to one scene when their means over the cells correlate by 0.35.
 
 What it cannot see: damage that lasts for the whole scene, or that leaves fine detail (blocks, noise). What it takes for
-damage: a camera that loses its focus, or moves fast.
+damage, where frames are compared that are a second or more apart: a camera that loses its focus, or moves fast.
 """
 
 from collections.abc import Sequence
@@ -22,24 +24,39 @@ _COARSE_LAG = 8
 """Distance of the pixels that are far apart, in distances of those that are neighbours."""
 
 _STEP = 4
+"""Of the rows and columns, one of so many is read."""
+_FAST_STEPS, _FAST_LINES = (4, 16), 60
+"""The least and the most of such steps where frames are many, and how many rows are then read at least."""
 _LINES = 1080
 """Pictures with more lines are measured at distances that are as much larger: what a viewer of this many lines sees."""
-
 
 _MIN_CONTRAST = 0.75
 """Levels; a cell with less has no detail that could be lost."""
 _MIN_USUAL_DETAIL = 0.01
 _SAME_SCENE_CORRELATION = 0.35
 _IGNORED_DROP = 0.45
-_USUAL_QUANTILE = 2 / 3
 
 _Grid = NDArray[np.float32]
 
 
-def measure_detail(luma: NDArray[np.uint8]) -> DetailGrid:
-    """The grid of an upright picture (height, width) of 8-bit luma; every fourth row and column is read."""
+def sum_around(grid: _Grid) -> _Grid:
+    """The sum over the 3 x 3 cells around each cell, as far as they are in the picture."""
+    columns = grid.copy()
+    columns[:, 1:] += grid[:, :-1]
+    columns[:, :-1] += grid[:, 1:]
+    total = columns.copy()
+    total[1:] += columns[:-1]
+    total[:-1] += columns[1:]
+    return total
+
+
+_CELLS_AROUND = sum_around(np.ones((GRID_ROWS, GRID_COLUMNS), np.float32))
+
+
+def measure_detail(luma: NDArray[np.uint8], *, step: int = _STEP) -> DetailGrid:
+    """The grid of an upright picture (height, width) of 8-bit luma; every `step`-th row and column is read."""
     lag = max(1, round(min(luma.shape) / _LINES))
-    rows, columns = luma[::_STEP], np.ascontiguousarray(luma[:, ::_STEP].T)
+    rows, columns = luma[::step], np.ascontiguousarray(luma[:, ::step].T)
     fine, coarse = (
         (
             _mean_differences(rows, (GRID_ROWS, GRID_COLUMNS), distance)
@@ -48,8 +65,13 @@ def measure_detail(luma: NDArray[np.uint8]) -> DetailGrid:
         * np.float32(0.5)
         for distance in (lag, _COARSE_LAG * lag)
     )
-    means = grid_means(luma[::_STEP, ::_STEP].astype(np.float32), (GRID_ROWS, GRID_COLUMNS))
+    means = grid_means(luma[::step, ::step].astype(np.float32), (GRID_ROWS, GRID_COLUMNS))
     return DetailGrid(fine=fine, coarse=coarse, luma=means)
+
+
+def measure_detail_fast(luma: NDArray[np.uint8]) -> DetailGrid:
+    """As `measure_detail`, from fewer rows and columns of large pictures: for frames that are compared in pairs."""
+    return measure_detail(luma, step=int(np.clip(min(luma.shape) // _FAST_LINES, *_FAST_STEPS)))
 
 
 def _mean_differences(lines: NDArray[np.uint8], shape: tuple[int, int], distance: int) -> NDArray[np.float32]:
@@ -68,50 +90,43 @@ def _mean_differences(lines: NDArray[np.uint8], shape: tuple[int, int], distance
     return grid_means(np.stack(strips), shape)
 
 
-def detail_losses(frames: Sequence[DetailGrid], *, earlier: Sequence[DetailGrid] = ()) -> list[Losses | None]:
-    """The loss of each of `frames`, compared with the others and with `earlier` frames of the rendition.
+def detail_losses(frames: Sequence[DetailGrid], *, earlier: Sequence[DetailGrid] = ()) -> list[Losses]:
+    """What the frames of a segment have lost since it began, or lack from its first on against `earlier` ones.
 
-    None for a frame without another frame of its scene.
+    Where too few frames were decoded to tell when detail was lost, what each lacks against all others.
     """
-    details = [_detail(frame) for frame in (*earlier, *frames)]
+    details = [relative_detail(frame) for frame in (*earlier, *frames)]
     offsets = [frame.luma - frame.luma.mean() for frame in (*earlier, *frames)]
-    losses: list[Losses | None] = []
+    losses: list[Losses] = []
+    lacking = np.ones((GRID_ROWS, GRID_COLUMNS), np.float32)
     for index, frame in enumerate(frames, start=len(earlier)):
-        others = [
-            detail
-            for other, detail in enumerate(details)
-            if other != index and _is_same_scene(offsets[index], offsets[other])
+        usual = [
+            details[other]
+            for other in range(len(details) if frame.lost is None else len(earlier))
+            if other != index and is_same_scene(offsets[index], offsets[other])
         ]
-        losses.append(_loss(frame, details[index], others) if others else None)
+        loss = _loss(frame, details[index], usual) if usual else np.zeros_like(lacking)
+        lacking = np.minimum(lacking, loss)
+        losses.append(loss if frame.lost is None else np.maximum(lacking, frame.lost))
     return losses
 
 
 def _loss(frame: DetailGrid, detail: _Grid, others: Sequence[_Grid]) -> Losses:
-    usual = np.quantile(np.stack(others), _USUAL_QUANTILE, axis=0)
+    usual = np.median(np.stack(others), axis=0)
     has_detail = (usual > _MIN_USUAL_DETAIL) & (frame.coarse >= _MIN_CONTRAST)
     drop = 1 - detail / np.maximum(usual, _MIN_USUAL_DETAIL)
     losses: Losses = (np.clip((drop - _IGNORED_DROP) / (1 - _IGNORED_DROP), 0, 1) * has_detail).astype(np.float32)
     return losses
 
 
-def _detail(frame: DetailGrid) -> _Grid:
+def relative_detail(frame: DetailGrid) -> _Grid:
     """Fine over coarse differences around each cell, from 0 for smooth ramps to 0.875 for noise."""
-    coarse = np.maximum(_sum_around(frame.coarse), _MIN_CONTRAST * _sum_around(np.ones_like(frame.coarse)))
-    detail: _Grid = np.maximum(_sum_around(frame.fine) / coarse - np.float32(1 / _COARSE_LAG), 0)
+    coarse = np.maximum(sum_around(frame.coarse), _MIN_CONTRAST * _CELLS_AROUND)
+    detail: _Grid = np.maximum(sum_around(frame.fine) / coarse - np.float32(1 / _COARSE_LAG), 0)
     return detail
 
 
-def _sum_around(grid: _Grid) -> _Grid:
-    """The sum over the 3 x 3 cells around each cell, as far as they are in the picture."""
-    rows, columns = grid.shape
-    padded = np.pad(grid, 1)
-    total = np.zeros_like(grid)
-    for row, column in np.ndindex(3, 3):
-        total += padded[row : row + rows, column : column + columns]
-    return total
-
-
-def _is_same_scene(first: _Grid, second: _Grid) -> bool:
-    """Both are lumas minus their means."""
+def is_same_scene(first: _Grid, second: _Grid) -> bool:
+    """Whether two frames show one scene, from their lumas minus the means."""
     scale = float(np.sqrt((first * first).sum() * (second * second).sum()))
     return float((first * second).sum()) >= _SAME_SCENE_CORRELATION * scale
