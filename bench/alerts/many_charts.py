@@ -178,7 +178,7 @@ class ManyCharts:
         own = state["average"][state["index"].astype(int), series]
         over = self.is_open & (own >= state["recovered"]) & (state["open_for"] >= self.min_open_segments)
         is_longer = np.arange(len(SPANS))[:, None] > state["index"]
-        state["average"] = np.where(over & is_longer, own, state["average"])
+        state["average"] = np.where(over & is_longer, np.maximum(own, state["limit"]), state["average"])
         for name in ("cusum", "since", "total"):
             state[name] = np.where(over, 0.0, state[name])
         state["is_open"] = np.where(over, 0.0, state["is_open"])

@@ -170,6 +170,26 @@ def test_an_alert_resolves_when_its_average_is_back_and_flapping_asks_for_longer
     assert needed[0] < needed[1] <= 60
 
 
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_the_end_of_a_large_fault_opens_nothing(seed: int) -> None:
+    """Longer averages still hold the fault when its alert resolves; that is no fault of its own."""
+    fault = ar1(7, 100, 0.3) - 50
+    charts = run(LEARNED, fault, start=LEARNED.last_end_at)
+    opening = next(number for number, chart in enumerate(charts) if is_alarm(chart))
+    chart = charts[opening]
+    drop = detected_drop(chart, delta_min=2.5, min_impact_minutes=0.0)
+    assert drop is not None
+    chart = chart_at_opening(chart, drop.average_index, drop=drop.points, flap_seconds=1800, at=chart.last_end_at)
+    for value in [*fault[opening + 1 :], *ar1(seed, 12, 0.3)]:
+        start = chart.last_end_at
+        chart = update_while_open(chart, value, PARAMETERS, starts_at=start, ends_at=start + 4)
+    assert has_recovered(chart)
+    closed = chart_at_closing(chart, closed_at=chart.last_end_at)
+    assert not any(map(is_alarm, run(closed, ar1(seed, 150, 0.3), start=closed.last_end_at)))
+    # A part of the fault that stays is seen.
+    assert any(map(is_alarm, run(closed, ar1(seed, 150, 0.3) - 12, start=closed.last_end_at)))
+
+
 def test_an_alert_that_opens_again_soon_is_flapping() -> None:
     closed = chart_at_closing(LEARNED, closed_at=1000.0)
     for at, flap_count in ((1100.0, 1), (5000.0, 0)):

@@ -87,9 +87,9 @@ class Regression(ChartCondition):
     # name of that label; "" = minutes alone
     weight_label: str = ""
     # against "repeats": a passage of content is remembered every so often
-    repeat_seconds: float = 60.0
+    repeat_seconds: float = 40.0
     # against "repeats": how many passages are remembered per rendition and scorer; the one not seen for longest goes
-    repeat_entries: int = 2048
+    repeat_entries: int = 3072
 
     def __post_init__(self) -> None:
         self.check()

@@ -381,11 +381,19 @@ def has_recovered(chart: ControlChart) -> bool:
 
 
 def chart_at_closing(chart: ControlChart, *, closed_at: float) -> ControlChart:
-    """The chart after an alert has resolved: longer averages still hold the fault, and begin again where its own is."""
+    """The chart after an alert has resolved.
+
+    Longer averages still hold the fault, and begin again where its own is, but no lower than their limits: what is left
+    of a large fault is no second one.
+    """
     recovery = chart.recovery
     value = chart.averages[int(recovery.average_index)].value if chart.averages else 0.0
     averages = tuple(
-        _unchanged(average, value if index > recovery.average_index else average.value, chart.last_end_at)
+        _unchanged(
+            average,
+            max(value, average.lows.limit) if index > recovery.average_index else average.value,
+            chart.last_end_at,
+        )
         for index, average in enumerate(chart.averages)
     )
     return chart._replace(
