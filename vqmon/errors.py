@@ -25,6 +25,7 @@ observed, as `internal`; any other error ends the process, with exit code 4 when
 wrong then, else with 2.
 """
 
+import sys
 from collections.abc import Collection
 from typing import ClassVar, Literal
 
@@ -77,6 +78,11 @@ REASONS: dict[str, str] = {
     "internal": "an unexpected error within vqmon",
 }
 """Every reason code and what it means; codes are part of the event schema and only ever added to."""
+
+
+def install_extra(extra: str) -> str:
+    """The command that installs an extra where vqmon is installed; another pip would look for vqmon elsewhere."""
+    return f"{sys.executable} -m pip install 'vqmon[{extra}]'"
 
 
 MEMORY_REMEDY = (

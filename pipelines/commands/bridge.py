@@ -29,7 +29,7 @@ def fit_bridge_from_outcomes(outcomes: Iterable[Outcome], old: str, new: str) ->
     try:
         return fit_score_bridge(score_pairs, old=old, new=new)
     except ValueError as error:
-        remedy = f"let both score the same segments for some days: scoring.shadows = [{new!r}]"
+        remedy = f"let both score the same segments for some days, both in scoring.scorers or {new} in scoring.shadows"
         raise SettingsError(f"{error}; {remedy}") from error
 
 

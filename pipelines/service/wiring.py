@@ -561,7 +561,9 @@ def settings_for_score(
     """
     if deadline_seconds is None and settings.decode.deadline_seconds == DecodeSettings().deadline_seconds:
         deadline_seconds = _SCORE_DEADLINE_SECONDS
-    scoring = settings.scoring.model_copy(update={"scorers": tuple(scorers)} if scorers else {})
+    # who names scorers wants these, also such as are on trial otherwise
+    chosen_scorers = {"scorers": tuple(scorers), "shadows": (), "heavy": ()}
+    scoring = settings.scoring.model_copy(update=chosen_scorers if scorers else {})
     if measures:
         try:
             scoring = ScoringSettings.model_validate({**dict(scoring), "measures": tuple(measures)})

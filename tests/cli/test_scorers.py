@@ -74,10 +74,10 @@ def test_the_models_command_says_what_it_needs() -> None:
     """Without the extra it names the first library that is missing, and how to install it; nothing else needs it."""
     run = CliRunner().invoke(main, ["models", "export", "lite"])
     assert run.exit_code == 2
-    assert re.search(r"`vqmon models` needs \w+: pip install 'vqmon\[models\]'", run.output)
+    assert re.search(r"`vqmon models` needs \w+: \S+ -m pip install 'vqmon\[models\]'", run.output)
     for arguments in ([], ["--help"], ["export", "--help"]):
         shown = CliRunner().invoke(main, ["models", *arguments])
         assert shown.exit_code == 0
         assert "vqmon models verify NAME" in shown.output
-        assert re.search(r"once \w+ is there: pip install 'vqmon\[models\]'", shown.output)
+        assert re.search(r"once \w+ is there: \S+ -m pip install 'vqmon\[models\]'", shown.output)
     assert "models" in CliRunner().invoke(main, ["--help"]).output

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vqmon.cli.console import as_utc, history_option, open_settings, out, since_option, until_option
-from vqmon.errors import SettingsError
+from vqmon.errors import SettingsError, install_extra
 from vqmon.plurals import plural
 
 
@@ -87,7 +87,7 @@ def models(arguments: tuple[str, ...]) -> None:
         if not arguments or {"--help", "-h"} & set(arguments):
             # the full list of names and options is that of what is not installed
             click.echo(click.get_current_context().get_help())
-            click.echo(f"\nEvery name and option is listed once {error.name} is there: pip install 'vqmon[models]'")
+            click.echo(f"\nEvery name and option is listed once {error.name} is there: {install_extra('models')}")
             return
-        raise SettingsError(f"`vqmon models` needs {error.name}: pip install 'vqmon[models]'") from error
+        raise SettingsError(f"`vqmon models` needs {error.name}: {install_extra('models')}") from error
     command.main(arguments, program="vqmon models")

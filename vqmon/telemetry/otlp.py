@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from vqmon.errors import SettingsError
+from vqmon.errors import SettingsError, install_extra
 from vqmon.telemetry.redaction import redact_addresses
 
 NO_SPAN = trace.INVALID_SPAN_CONTEXT
@@ -41,7 +41,7 @@ class _State:
 _state = _State()
 _INSTANCE_ID = str(uuid4())
 _PROPAGATOR = TraceContextTextMapPropagator()
-_REMEDY = "needs the OTLP exporter: pip install 'vqmon[otlp]', or unset the variable"
+_REMEDY = f"needs the OTLP exporter: {install_extra('otlp')}, or unset the variable"
 
 
 def service_resource(version: str) -> Resource:

@@ -62,5 +62,5 @@ def test_an_unknown_scorer_is_refused_with_the_scorers_of_the_history() -> None:
 
 def test_too_few_segments_are_refused_with_the_setting_that_gets_more() -> None:
     """The remedy is to run the new scorer as a shadow."""
-    with pytest.raises(SettingsError, match=r"scoring\.shadows = \['new@1'\]"):
+    with pytest.raises(SettingsError, match=r"new@1 in scoring\.shadows"):
         fit_bridge_from_outcomes(events(5), "old@1", "new@1")

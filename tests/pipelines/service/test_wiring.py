@@ -25,6 +25,14 @@ def test_score_has_a_long_decode_deadline_by_default() -> None:
     assert wiring.settings_for_score(own).decode.deadline_seconds == 25
 
 
+def test_scorers_that_a_person_names_are_the_only_ones() -> None:
+    """Also one that the settings have on trial, as docs/how-to/add-a-scorer.md does."""
+    own = Settings.model_validate({"scoring": {"shadows": ["brisque"], "heavy": ["lite_open"]}})
+    chosen = wiring.settings_for_score(own, scorers=["brisque"]).scoring
+    assert (chosen.scorers, chosen.shadows, chosen.heavy) == (("brisque",), (), ())
+    assert wiring.settings_for_score(own).scoring.shadows == ("brisque",)
+
+
 def test_score_waits_for_slow_scorers() -> None:
     """A scorer that another one holds up loses no verdict; a deadline of the owner holds."""
     assert wiring.settings_for_score(Settings(), scorers=["liqe", "lite"]).scoring.deadline_seconds == 86_400

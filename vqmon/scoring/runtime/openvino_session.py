@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vqmon.errors import ScorerError
+from vqmon.errors import ScorerError, install_extra
 from vqmon.scoring.runtime.graph import Array, Placement, Port, first_line, to_score_error
 from vqmon.scoring.runtime.verified_model import VerifiedModel
 
@@ -75,7 +75,7 @@ def _import_openvino(where: str) -> Any:
     try:
         import openvino
     except ImportError as error:
-        remedy = "pip install vqmon[openvino], or set scoring.device (of heavy scorers scoring.heavy_device) to cpu"
+        remedy = f"{install_extra('openvino')}, or set scoring.device (of heavy scorers scoring.heavy_device) to cpu"
         raise ScorerError(f"{where or 'scoring'}: OpenVINO is not installed; {remedy}") from error
     return openvino
 

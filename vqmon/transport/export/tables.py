@@ -10,7 +10,7 @@ from typing import IO, Any, Literal, cast
 
 from vqmon.core.scores import EXPORTED_MEASURES
 from vqmon.core.types import AUDIO_MEASUREMENTS, SIGNALS, Outcome, QualityEvent
-from vqmon.errors import SettingsError
+from vqmon.errors import SettingsError, install_extra
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.rows import score_columns
 from vqmon.whole_files import whole_file, write_problem
@@ -266,7 +266,7 @@ def parquet_module() -> Any:
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise SettingsError("Parquet needs pyarrow: pip install 'vqmon[parquet]', or write .csv or .ndjson") from error
+        raise SettingsError(f"Parquet needs pyarrow: {install_extra('parquet')}, or write .csv or .ndjson") from error
     return pq
 
 

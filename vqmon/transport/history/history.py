@@ -12,7 +12,7 @@ from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome
-from vqmon.errors import SettingsError
+from vqmon.errors import SettingsError, install_extra
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.backends.base import Database, OpenMode, Transaction, retry_until_reachable
 from vqmon.transport.history.backends.location import HistoryLocation
@@ -82,7 +82,7 @@ def open_database(location: HistoryLocation, mode: OpenMode) -> Database:
     try:
         from vqmon.transport.history.backends.postgres import PostgresDatabase
     except ImportError as error:
-        raise SettingsError("history.url: PostgreSQL needs psycopg; pip install 'vqmon[postgres]'") from error
+        raise SettingsError(f"history.url: PostgreSQL needs psycopg: {install_extra('postgres')}") from error
     return PostgresDatabase(location, mode)
 
 

@@ -74,7 +74,14 @@ OPERATIONS = (
         parameters=(
             Parameter(name="stream", meaning="Only this stream; required unless `since` is a number."),
             Parameter(name="rendition", meaning="Only this rendition."),
-            Parameter(name="label", meaning="Only with this label, as KEY:VALUE.", kind="label"),
+            Parameter(
+                name="label",
+                meaning=(
+                    "Only with this label, as KEY:VALUE. A page may then hold fewer outcomes than `limit`, or none: "
+                    "go on while `next` is not null."
+                ),
+                kind="label",
+            ),
             Parameter(
                 name="since",
                 meaning=(
