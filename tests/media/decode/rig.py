@@ -49,11 +49,12 @@ def decode_in_process(
     from_seconds: float = 0.0,
     sampling: Sampling = "exact",
     measures: tuple[str, ...] = (),
+    signals: tuple[str, ...] = (),
 ) -> DecodedSegment:
     """Decode in this process, with the answer encoded and parsed as between two processes."""
     request = DecodeRequest(
         views=(view,),
-        signals=(),
+        signals=signals,
         fps=fps,
         density=density,
         from_seconds=from_seconds,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.media.clips import clip, ffmpeg, pictures_by_ffmpeg, times_by_ffmpeg, x264
 from tests.media.decode.bitstream.rig import first_parameter_set, raw_h264, without_usability_information
-from tests.media.decode.rig import decode_in_process
+from tests.media.decode.rig import SMALL, decode_in_process
 from vqmon.core.frames import additional_indices, sample_indices
 from vqmon.core.types import DecodedSegment, View
 from vqmon.media.decode.bitstream.containers.demuxing import open_container
@@ -116,6 +116,20 @@ def test_the_end_of_a_segment_alone_has_the_same_frames(name: str) -> None:
     assert (end.views[view] == whole.views[view][6:]).all()
     (last,) = decode_in_process(media, view, fps=0.5, from_seconds=4.1).times_seconds
     assert 4.1 <= last < whole.media.duration_seconds
+
+
+def test_signals_of_the_end_of_a_segment_are_those_of_its_own_frames() -> None:
+    """Flicker that is over a quarter of a second before the moment from which on frames are sampled is not in them."""
+    source = "testsrc2=size={size}:rate={rate}:duration={seconds},eq=brightness='if(lt(t,1),mod(n,2)/4,0)':eval=frame"
+    media = clip(*x264(gop=100), seconds=2, size="176x144", source=source)
+    names = ("flicker", "shimmer")
+    whole, end, early = (
+        decode_in_process(media, SMALL, from_seconds=seconds, signals=names).signals for seconds in (0.0, 1.4, 0.6)
+    )
+    assert max(whole["flicker"]) > 0.5
+    assert max(early["flicker"]) > 0.5
+    assert max(end["flicker"]) < 0.1
+    assert max(value or 0.0 for value in end["shimmer"]) < max(value or 0.0 for value in whole["shimmer"])
 
 
 @pytest.mark.parametrize("name", ["h264", "hevc", "av1", "mpeg2"])

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _INTRA = 1
 _HALF_MICROSECOND = 5e-7
 _STATED_LOSS_SECONDS = 0.5
+# before the moment from which on frames are sampled: signals of consecutive frames compare up to so many
+_CONTEXT_SECONDS = 0.25
 # so many decoded pictures tell the time of a segment in its reference
 _ALIGNMENT_PICTURES = 24
 
@@ -50,20 +52,21 @@ class DecodedFrameTap:
         self._indices: Mapping[int, int] = {}
         self._run_of_position: dict[int, int] | None = None
         self._last_run: int | None = None
+        self._first_index = 0
 
-    def restrict_to(self, runs: Sequence[DecodeRun], indices: Mapping[int, int]) -> None:
+    def restrict_to(self, runs: Sequence[DecodeRun], indices: Mapping[int, int], *, first_index: int = 0) -> None:
         """Pass frames of these runs only, so that signals do not depend on which clips were requested.
 
-        `indices` gives the index of the frame in the packet at a position.
+        `indices` gives the index of the frame in the packet at a position; none below `first_index` is passed.
         """
-        self._indices = indices
+        self._indices, self._first_index = indices, first_index
         self._run_of_position = {position: number for number, run in enumerate(runs) for position in run.positions}
 
     def pass_frame(self, frame: av.VideoFrame, position: int | None) -> None:
         """Pass a decoded frame; `position` is that of its packet, None when it is unknown."""
         if self._run_of_position is not None:
             run = None if position is None else self._run_of_position.get(position)
-            if run is None:
+            if position is None or run is None or self._indices.get(position, 0) < self._first_index:
                 return
             if run != self._last_run:
                 self._on_frame(None, None)
@@ -164,6 +167,7 @@ def select_exact(
         alignment=alignment,
         with_following=with_following,
         with_bursts=with_bursts,
+        from_seconds=from_seconds,
     )
     yield from _decode_planned(decoder, pictures, stats, plan, order=order)
 
@@ -359,8 +363,12 @@ def _plan_decoding(
     alignment: ClipSampling | None,
     with_following: bool,
     with_bursts: bool = False,
+    from_seconds: float = 0.0,
 ) -> _DecodingPlan:
-    """Plan the decoding of samples, clips, bursts and alignment; tells the decoder's tap which frames it gets."""
+    """Plan the decoding of samples, clips, bursts and alignment; tells the decoder's tap which frames it gets.
+
+    It gets none that begins more than `_CONTEXT_SECONDS` before `from_seconds`.
+    """
     indices = {position: index for index, position in enumerate(order)}
     wanted = {*sampled, *_clip_positions(pictures, sampled, order, clips)}
     needed = _with_neighbours(decoder, wanted, order, indices)
@@ -373,7 +381,9 @@ def _plan_decoding(
             bursts = plan_bursts(pictures, order, sampled, planned=planned)
             without_clips |= bursts
             needed |= bursts
-        decoder.frame_tap.restrict_to(plan_runs(pictures, sorted(without_clips)), indices)
+        first_time = (pictures[order[0]].time_seconds or 0.0) + max(from_seconds - _CONTEXT_SECONDS, 0.0)
+        first_index = sum((pictures[position].time_seconds or 0.0) < first_time for position in order)
+        decoder.frame_tap.restrict_to(plan_runs(pictures, sorted(without_clips)), indices, first_index=first_index)
     runs = plan_runs(pictures, sorted(needed))
     if alignment is not None and sum(len(run.positions) for run in runs) < _ALIGNMENT_PICTURES:
         runs = plan_runs(pictures, sorted(needed | _clip_positions(pictures, sampled, order, [alignment])))
