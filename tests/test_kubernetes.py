@@ -11,7 +11,6 @@ from pipelines.service.brokers import topic_names, topic_specs_of
 from vqmon.cli.main import main
 from vqmon.settings.load import Settings, load_settings
 from vqmon.transport.kafka.topics import Role, required_acls
-from vqmon.transport.wire import control_messages
 
 CONFIG = Path(__file__).parents[1] / "config"
 FILES = sorted((CONFIG / "kubernetes").rglob("*.yaml"))
@@ -229,8 +228,8 @@ def test_workers_are_scaled_by_the_lag_of_their_group(settings: Settings) -> Non
 
 
 @pytest.mark.parametrize("name", CONNECTORS)
-def test_each_sink_reads_committed_outcomes_and_drops_ends_and_markers(name: str, settings: Settings) -> None:
-    """Before any other transform, by the header that workers write; values of options are text."""
+def test_each_sink_reads_committed_outcomes_and_filters_nothing(name: str, settings: Settings) -> None:
+    """The topic holds outcomes alone; values of options are text."""
     spec = CONNECTORS[name]["spec"]
     config = spec["config"]
     assert spec["class"].endswith("SinkConnector")
@@ -240,13 +239,8 @@ def test_each_sink_reads_committed_outcomes_and_drops_ends_and_markers(name: str
     assert config["consumer.override.isolation.level"] == "read_committed"
     transforms = config["transforms"].split(", ")
     assert all(f"transforms.{transform}.type" in config for transform in transforms)
-    first = f"transforms.{transforms[0]}"
-    assert config[f"{first}.type"] == "org.apache.kafka.connect.transforms.Filter"
-    predicate = f"predicates.{config[f'{first}.predicate']}"
-    assert config["predicates"] == config[f"{first}.predicate"]
-    assert f"{first}.negate" not in config
-    assert config[f"{predicate}.type"].endswith(".HasHeaderKey")
-    assert config[f"{predicate}.name"] == control_messages.HEADER
+    assert not any(key.startswith("predicates") for key in config)
+    assert not any(config[f"transforms.{transform}.type"].endswith(".Filter") for transform in transforms)
 
 
 def test_pictures_are_made_every_five_minutes_and_never_twice_at_once() -> None:

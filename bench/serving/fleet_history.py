@@ -116,11 +116,14 @@ def _filled(name: str, at: HistoryLocation, sample_events: Sequence[QualityEvent
                 (number * chosen.batch + k, cloudevents.encode_outcome(event, source="vqmon:b"))
                 for k, event in enumerate(batch)
             ]
-            came = RecordBatch(topic="t", partition=0, kind="outcome", previous_offset=stands, records=read)
+            after = read[-1][0] + 1
+            came = RecordBatch(
+                topic="t", partition=0, kind="outcome", previous_offset=stands, next_offset=after, records=read
+            )
             taken: list[object] = []
             parse.of(len(batch), lambda came=came, taken=taken: taken.append(parse_record_batches([came])))
             record.of(len(batch), lambda taken=taken: history.ingest(taken[0]))
-            stands = read[-1][0] + 1
+            stands = after
         size = _size(at, history)
         print_cost(f"{name}: encode and write (one host)", publish, size / (publish.rows + record.rows))
         print_cost(f"{name}: write what came encoded (record)", record)

@@ -160,6 +160,6 @@ SELECT
     ) AS subtitle_problems
 FROM vqmon.quality_topic
 ARRAY JOIN if(empty(scores), [''], scores) AS score
--- The topic also has ends and deploy markers.
+-- Workers of a version without the control topic wrote ends and deploy markers here too.
 WHERE length(_error) = 0
     AND JSONExtractString(message, 'type') IN ('org.vqmon.quality.v1', 'org.vqmon.unscored.v1');

@@ -129,7 +129,7 @@ class Subscriptions:
             observe_segment,
             open_judge,
             topic=names.segments,
-            companions=(names.quality, names.alerts, names.state, names.rejected),
+            companions=(names.quality, names.control, names.alerts, names.state, names.rejected),
             state_topic=names.state,
             max_waiting=kafka.max_waiting,
             overtake_seconds=kafka.overtake_seconds,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from pipelines.service.brokers import (
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import Service, open_service
 from pipelines.service.retention import regular_pruning
+from pipelines.topics.outcome_reader import OpenAssigned, OutcomeReader
 from pipelines.topics.topic_reader import OpenGroup, TopicReader
 from vqmon.errors import BrokerError, FencedError, StoreUnreachableError
 from vqmon.flow import run_concurrently, wait_or_stop
@@ -27,7 +28,7 @@ from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.ingest import ParsedRecords, RecordKind, parse_record_batches
-from vqmon.transport.kafka import ClientConfig, GroupConsumer
+from vqmon.transport.kafka import AssignedConsumer, ClientConfig, GroupConsumer
 from vqmon.transport.kafka.records import OnAssigned, OnRevoked
 
 log = logging.getLogger("vqmon.record")
@@ -48,8 +49,10 @@ class RecorderContext:
     """What a recorder works with."""
 
     thread: HistoryThread
-    # topic -> what its records are
-    topics: Mapping[str, RecordKind]
+    # what the records of a topic are -> the topic
+    topics: Mapping[RecordKind, str]
+    open_group: OpenGroup
+    open_assigned: OpenAssigned
     service: Service
     # least time from one transaction to the next
     gather_seconds: float
@@ -64,25 +67,35 @@ class Recorder:
     was read. Two recorders that write the same partition notice each other by that offset.
     """
 
-    def __init__(self, context: RecorderContext, open_group: OpenGroup) -> None:
+    def __init__(self, context: RecorderContext) -> None:
         self._context = context
         self._stop = context.service.stop
         self._meters = context.service.meters
         self._progress = context.service.progress
         self._writing = asyncio.Lock()
         self._lag_measured_at = 0.0
-        self._readers = [
-            TopicReader(
-                topic,
-                kind,
-                open_group=open_group,
-                read_offsets=self._read_offsets,
-                writing=self._writing,
-                revoke_seconds=context.revoke_seconds,
-                when_lost=context.when_lost,
-            )
-            for topic, kind in context.topics.items()
+        topics = context.topics
+        self._readers: Sequence[OutcomeReader | TopicReader] = [
+            OutcomeReader(
+                topics["outcome"],
+                topics["control"],
+                open_reader=self._open_reader,
+                open_group=context.open_group,
+                open_assigned=context.open_assigned,
+            ),
+            self._open_reader(topics["alert"], "alert", context.open_group),
         ]
+
+    def _open_reader(self, topic: str, kind: RecordKind, open_group: OpenGroup) -> TopicReader:
+        return TopicReader(
+            topic,
+            kind,
+            open_group=open_group,
+            read_offsets=self._read_offsets,
+            writing=self._writing,
+            revoke_seconds=self._context.revoke_seconds,
+            when_lost=self._context.when_lost,
+        )
 
     async def run(self) -> None:
         """Record until the stop; raises BrokerError when this membership is lost."""
@@ -160,15 +173,18 @@ class Recorder:
         self._lag_measured_at = time.monotonic()
         series: list[tuple[float, Mapping[str, str]]] = []
         for reader in self._readers:
-            lags = await reader.lags()
-            series += [(lag, {"topic": reader.topic, "partition": str(partition)}) for partition, lag in lags.items()]
+            series += [
+                (lag, {"topic": topic, "partition": str(partition)})
+                for topic, lags in (await reader.lags_by_topic()).items()
+                for partition, lag in lags.items()
+            ]
         self._meters.replace("vqmon.record.lag", series)
 
     async def _read_offsets(self, topic: str) -> Mapping[int, int]:
         return await self._context.thread.run(partial(self._context.thread.history.queries.next_offsets, topic))
 
 
-async def run_recorder(context: RecorderContext, open_group: OpenGroup) -> None:
+async def run_recorder(context: RecorderContext) -> None:
     """Record until the stop; after a lost membership a new one resumes from what is in the history."""
     stop, retries, meters = context.service.stop, Retries(_BACKOFF), context.service.meters
     # Prometheus sees the first event as an increase only if there was a zero before it
@@ -178,7 +194,7 @@ async def run_recorder(context: RecorderContext, open_group: OpenGroup) -> None:
         meters.count("vqmon.record.again", 0, reason=reason)
     while not stop.is_set():
         try:
-            await Recorder(context, open_group).run()
+            await Recorder(context).run()
             return
         except BrokerError as error:
             seconds = retries.next_delay_seconds()
@@ -196,21 +212,26 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
         thread = stack.enter_context(open_history_thread(history.location, mode="record"))
         stack.enter_context(regular_pruning(thread, history))
         stack.enter_context(service.watchdog_pings())
-        context = _recorder_context(kafka, thread, service)
+        context = _recorder_context(kafka, thread, service, connection)
         drain_seconds = max(1.0, settings.daemon.drain_seconds - _LEAVE_GROUP_SECONDS)
         async with service.serving(for_seconds=for_seconds, drain_seconds=drain_seconds):
-            log.info(**log_event("record.ready", history=history.location, topics=sorted(context.topics)))
-            await wait_for_topics(connection, kafka, service.stop, only=context.topics)
-            await run_recorder(context, _group_opener(connection, kafka))
+            topics = sorted(context.topics.values())
+            log.info(**log_event("record.ready", history=history.location, topics=topics))
+            await wait_for_topics(connection, kafka, service.stop, only=topics)
+            await run_recorder(context)
         log.info(**log_event("daemon.stopped"))
 
 
-def _recorder_context(kafka: KafkaSettings, thread: HistoryThread, service: Service) -> RecorderContext:
+def _recorder_context(
+    kafka: KafkaSettings, thread: HistoryThread, service: Service, connection: ClientConfig
+) -> RecorderContext:
     """Return what a recorder of this deployment works with."""
     names = topic_names(kafka)
     return RecorderContext(
         thread=thread,
-        topics={names.quality: "outcome", names.alerts: "alert"},
+        topics={"outcome": names.quality, "control": names.control, "alert": names.alerts},
+        open_group=_group_opener(connection, kafka),
+        open_assigned=lambda topic: AssignedConsumer(connection, topic=topic),
         service=service,
         gather_seconds=kafka.commit_seconds,
         revoke_seconds=kafka.revoke_seconds,

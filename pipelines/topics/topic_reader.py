@@ -9,7 +9,7 @@ from pipelines.fleet.membership import ConsumerGroup
 from pipelines.service.brokers import WhenLost, resume_offset
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.ingest import OffsetCommit, RecordBatch, RecordKind
-from vqmon.transport.kafka.records import OnAssigned, OnRevoked
+from vqmon.transport.kafka.records import OnAssigned, OnRevoked, Record
 
 log = logging.getLogger("vqmon.record")
 
@@ -51,12 +51,31 @@ class TopicReader:
         # up to where the history holds each partition, as last measured
         self._read_until: dict[int, int] = {}
         self._has_assignment = False
-        self._group = open_group(topic, self._assigned, self._revoked)
+        self._group = open_group(topic, self.assigned, self.revoked)
 
     @property
     def is_settled(self) -> bool:
         """Whether the group has assigned partitions to us, be it none, and all of them are being read."""
         return self._has_assignment and None not in self._positions.values()
+
+    @property
+    def waiting(self) -> Sequence[int]:
+        """The partitions that are assigned and not read yet."""
+        return [partition for partition, position in self._positions.items() if position is None]
+
+    def stored_offset(self, partition: int) -> int | None:
+        """The offset that the history holds of a partition that is being read."""
+        position = self._positions[partition]
+        assert position is not None
+        return position.stored_offset
+
+    async def next_offset(self, partition: int) -> int:
+        """The offset from which a partition is read on; all records and transaction markers before it were polled."""
+        return await self._group.next_fetch_offset(partition)
+
+    async def partition_count(self, topic: str) -> int:
+        """The number of partitions of a topic; 0 when it does not exist."""
+        return (await self._group.partition_counts([topic]))[topic]
 
     async def start(self) -> None:
         await self._group.start()
@@ -71,9 +90,9 @@ class TopicReader:
         }
         self._positions = dict.fromkeys(self._positions)
 
-    async def resume_assigned(self) -> None:
+    async def resume_assigned(self, *, skip: Collection[int] = ()) -> None:
         """Start to read newly assigned partitions from the offsets in the history."""
-        waiting = [partition for partition, position in self._positions.items() if position is None]
+        waiting = [partition for partition in self.waiting if partition not in skip]
         if not waiting:
             return
         stored_offsets = await self._read_offsets(self.topic)
@@ -99,28 +118,51 @@ class TopicReader:
 
     async def poll(self, *, seconds: float, max_records: int) -> Sequence[RecordBatch]:
         """Return the records that have arrived, as one batch per partition."""
-        readable = [partition for partition, position in self._positions.items() if position is not None]
-        records_by_partition = await self._group.poll(readable, seconds=seconds, max_records=max_records)
-        batches = []
-        for partition, records in records_by_partition.items():
-            position = self._positions.get(partition)
-            if position is not None and records:
-                batches.append(
-                    RecordBatch(
-                        topic=self.topic,
-                        partition=partition,
-                        kind=self._kind,
-                        previous_offset=position.stored_offset,
-                        records=[(record.offset, record.value) for record in records],
-                    )
-                )
-        return batches
+        polled = await self.poll_records(seconds=seconds, max_records=max_records)
+        return [
+            self.batch(partition, records, self.stored_offset(partition), records[-1].offset + 1)
+            for partition, records in polled.items()
+        ]
+
+    async def poll_records(
+        self, *, seconds: float, max_records: int, skip: Collection[int] = ()
+    ) -> Mapping[int, Sequence[Record]]:
+        """Return the records that have arrived, by partition."""
+        readable = [
+            partition
+            for partition, position in self._positions.items()
+            if position is not None and partition not in skip
+        ]
+        polled = await self._group.poll(readable, seconds=seconds, max_records=max_records)
+        # A partition may have been revoked meanwhile.
+        return {
+            partition: records
+            for partition, records in polled.items()
+            if records and self._positions.get(partition) is not None
+        }
+
+    def batch(
+        self, partition: int, records: Sequence[Record], previous_offset: int | None, next_offset: int
+    ) -> RecordBatch:
+        """Records of a partition to write, which move its offset in the history from one to the other."""
+        return RecordBatch(
+            topic=self.topic,
+            partition=partition,
+            kind=self._kind,
+            previous_offset=previous_offset,
+            next_offset=next_offset,
+            records=[(record.offset, record.value) for record in records],
+        )
 
     def advance(self, steps: Sequence[OffsetCommit]) -> None:
         """Move the positions of partitions whose new offsets are in the history now."""
         for step in steps:
             if step.topic == self.topic and self._positions.get(step.partition) is not None:
                 self._positions[step.partition] = _PartitionPosition(step.next_offset, step.next_offset)
+
+    async def lags_by_topic(self) -> Mapping[str, Mapping[int, int]]:
+        """Topic -> its `lags`."""
+        return {self.topic: await self.lags()}
 
     async def lags(self) -> Mapping[int, int]:
         """Partition -> records not in the history yet; transaction markers do not count.
@@ -135,16 +177,21 @@ class TopicReader:
             lags[partition] = max(0, offsets.end - self._read_until.get(partition, offsets.beginning))
         return lags
 
-    def _assigned(self, partitions: Collection[int]) -> None:
+    def assigned(self, partitions: Collection[int]) -> None:
+        """The group, or whoever assigns in its place, has given us these partitions."""
         self._positions.update(dict.fromkeys(partitions))
         self._has_assignment = True
         log.info(**log_event("record.assigned", topic=self.topic, partitions=sorted(partitions)))
 
-    async def _revoked(self, partitions: Collection[int]) -> None:
-        """Let a write that has begun finish, within the time that the group grants."""
+    def forget(self, partitions: Collection[int]) -> None:
+        """Read these partitions no more."""
         for partition in partitions:
             self._positions.pop(partition, None)
             self._read_until.pop(partition, None)
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        """Let a write that has begun finish, within the time that the group grants."""
+        self.forget(partitions)
         try:
             async with asyncio.timeout(self._revoke_seconds):
                 async with self._writing:

@@ -23,7 +23,6 @@ from vqmon.transport.wire.control_messages import (
     ControlMessage,
     control_message_headers,
     encode_control_message,
-    is_control_message,
     parse_control_message,
 )
 from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
@@ -81,7 +80,7 @@ class MemoryFleet:
             "open_judge": open_judge,
             "open_writer": self.open_writer,
             "topic": NAMES.segments,
-            "companions": (NAMES.quality, NAMES.alerts, NAMES.state, NAMES.rejected),
+            "companions": (NAMES.quality, NAMES.control, NAMES.alerts, NAMES.state, NAMES.rejected),
             "encode_alert": encode_alert,
             "state_topic": NAMES.state,
             "read_state": read_state,
@@ -157,20 +156,12 @@ class MemoryFleet:
     @property
     def outcomes(self) -> list[Outcome]:
         """Every published outcome, partition by partition."""
-        records = self.broker.records(NAMES.quality)
-        return [
-            cloudevents.parse_outcome(record.value or b"")
-            for record in records
-            if not is_control_message(dict(record.headers))
-        ]
+        return [cloudevents.parse_outcome(record.value or b"") for record in self.broker.records(NAMES.quality)]
 
     @property
     def control_messages(self) -> list[ControlMessage]:
         """Every note that was passed on, partition by partition."""
-        records = self.broker.records(NAMES.quality)
-        return [
-            parse_control_message(record.value or b"") for record in records if is_control_message(dict(record.headers))
-        ]
+        return [parse_control_message(record.value or b"") for record in self.broker.records(NAMES.control)]
 
     @property
     def alerts(self) -> list[Alert]:
@@ -193,7 +184,8 @@ class MemoryFleet:
 
     async def until(self, count: int, *, seconds: float = 20.0) -> None:
         """Wait until so many outcomes and notes are there."""
-        await until(lambda: len(self.broker.records(NAMES.quality)) >= count, seconds=seconds)
+        topics = (NAMES.quality, NAMES.control)
+        await until(lambda: sum(len(self.broker.records(topic)) for topic in topics) >= count, seconds=seconds)
 
     async def drain(self, context: PartitionContext, count: int) -> None:
         """One member works until so many outcomes and notes are there, then leaves."""

@@ -43,10 +43,9 @@ class RecordEncoder:
     def encode_control_message(
         self, message: ControlMessage, alerts: Sequence[Alert], headers: Headers
     ) -> list[ProducerRecord]:
-        """Pass the message on among the outcomes, so that whoever reads them in order can judge as we did."""
+        """Pass the message on with the place of its input record, so that a reader of outcomes can judge as we did."""
         value = encode_control_message(message, source=self._identity.source)
-        # The key tells it apart from outcomes, so that a sink that keeps the newest value of each key keeps outcomes.
-        topic, key = self._identity.names.quality, control_message_key(message)
+        topic, key = self._identity.names.control, control_message_key(message)
         published = self._outgoing(topic, key, value, (*headers, control_message_headers(message)[-1]))
         return [published, *self.encode_alerts(alerts, headers)]
 

@@ -55,7 +55,7 @@ def message_of(segment: Segment) -> tuple[bytes, bytes, tuple[tuple[str, bytes],
 
 
 async def make_topics(bootstrap: str, names: TopicNames, *, partitions: int, copies: int) -> None:
-    """The five topics."""
+    """All topics of a deployment."""
     plans = topic_specs(names, partitions=partitions, replication_factor=copies, max_message_bytes=100_000)
     await create_topics(ClientConfig(bootstrap=tuple(bootstrap.split(","))), plans)
 

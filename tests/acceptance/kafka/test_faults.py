@@ -308,7 +308,7 @@ async def test_sick_partitions_stop_alone_and_say_why(stage: Stage) -> None:
         assert f"{names.state} partition 2: the state 'floor|of-partition-2' (2 bytes)" in summaries[2]
         log = worker.log.read_text(encoding="utf-8")
         assert f"{names.quality} (4 partitions)" in log
-        companions = (names.quality, names.alerts, names.state, names.rejected)
+        companions = (names.quality, names.control, names.alerts, names.state, names.rejected)
         await admin.create_partitions({name: NewPartitions(5) for name in companions})
     finally:
         await admin.close()

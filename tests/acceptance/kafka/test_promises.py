@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipelines.fleet.membership import ConsumerGroup
 from pipelines.fleet.monitoring import LagReader
+from pipelines.topics.outcome_reader import AssignedPartitions
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import make_topics, message_of, read_all, segments_of
 from vqmon.errors import FencedError, RecordTooLargeError
 from vqmon.transport.kafka import (
+    AssignedConsumer,
     BatchWriter,
     Changelog,
     ClientConfig,
@@ -28,6 +31,7 @@ from vqmon.transport.kafka import (
     TransactionBatch,
 )
 from vqmon.transport.kafka.in_memory import (
+    MemoryAssignedConsumer,
     MemoryBroker,
     MemoryGroupConsumer,
     MemoryLagReader,
@@ -82,6 +86,27 @@ class Side:
                 **facts,
             )
         return MemoryGroupConsumer(self.memory, assigned=revocations.assigned, revoked=revocations.revoked, **facts)
+
+    def reader_of(self, topic: str) -> AssignedPartitions:
+        if self.connection:
+            return AssignedConsumer(self.connection, topic=topic)
+        return MemoryAssignedConsumer(self.memory, topic=topic)
+
+    @asynccontextmanager
+    async def uncommitted(self, record: ProducerRecord) -> AsyncIterator[None]:
+        """A record of a transaction that is open until the end of the block."""
+        if self.connection is None:
+            place = record.topic, record.partition or 0
+            self.memory.stable_offsets[place] = self.memory.append(*place, record.key, record.value)
+            yield
+            del self.memory.stable_offsets[place]
+            self.memory.markers[place] = 1
+            return
+        options = self.connection.client_options()
+        producer = AIOKafkaProducer(**options, transactional_id=f"{self.group}.uncommitted")
+        async with producer, producer.transaction():
+            await producer.send_and_wait(record.topic, record.value, record.key, record.partition)
+            yield
 
     async def put(self, numbers: Sequence[int]) -> None:
         messages = [message_of(segments_of("news", 1, first=number)[0]) for number in numbers]
@@ -160,6 +185,29 @@ async def test_a_batch_and_its_offset_become_visible_together(side: Side) -> Non
             await asyncio.sleep(0.02)
     await writer.close()
     await member.stop()
+
+
+async def test_high_watermarks_count_what_readers_of_committed_records_do_not_see_yet(side: Side) -> None:
+    """A reader that has come to the high watermark has seen every record that was written until then."""
+    consumer, topic = side.reader_of(side.names.quality), side.names.quality
+    await consumer.start()
+    consumer.assign([0])
+    consumer.resume(0, offset=0)
+    assert await consumer.high_watermarks(topic, [0, 1]) == {0: 0, 1: 0}
+    async with side.uncommitted(side.quality(b"a")):
+        assert await consumer.high_watermarks(topic, [0, 1]) == {0: 1, 1: 0}
+        assert await consumer.poll([0], seconds=0.3, max_records=10) == {}
+        assert await consumer.next_fetch_offset(0) == (await consumer.partition_offsets(0)).end == 0
+    values: list[bytes | None] = []
+    async with asyncio.timeout(30):
+        while await consumer.next_fetch_offset(0) < (await consumer.high_watermarks(topic, [0]))[0] or not values:
+            polled = await consumer.poll([0], seconds=0.1, max_records=10)
+            values += [record.value for record in polled.get(0, ())]
+    assert values == [b"a"]
+    consumer.assign([1])
+    consumer.resume(1, offset=0)
+    assert await consumer.poll([1], seconds=0.1, max_records=10) == {}
+    await consumer.stop()
 
 
 async def test_opening_fences_who_had_the_id_before(side: Side) -> None:

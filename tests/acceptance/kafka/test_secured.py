@@ -27,10 +27,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
-from tests.acceptance.kafka.fleet import ROOT, Worker, message_of, segments_of, until
+from tests.acceptance.kafka.fleet import BEGINS, ROOT, Worker, message_of, segments_of, until
 from tests.conftest import need
+from vqmon.core.alerts.annotations import stream_end
 from vqmon.errors import BrokerError, SettingsError
 from vqmon.transport.kafka import (
+    AssignedConsumer,
     ClientConfig,
     IdempotentProducer,
     TopicNames,
@@ -41,6 +43,7 @@ from vqmon.transport.kafka import (
 from vqmon.transport.kafka.reader import open_topic_consumer
 from vqmon.transport.kafka.topics import AclRule, TopicSpec, required_acls
 from vqmon.transport.secrets import read_secret
+from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -245,10 +248,14 @@ async def test_the_listed_acls_are_what_a_worker_needs(secured: Secured, tmp_pat
             await producer.publish(names.segments, [message_of(segments_of("news", 1)[0])])
     acls = required_acls(names, "vqmon")
     secured.allow([*acls["vqmon run"], *acls["vqmon publish, end, deploy, packagers"]])
+    secured.allow(acls["vqmon record"])
     # The broker loads new ACLs from the controller a moment later.
     await until(lambda: _is_all_right(secured.config(), specs), seconds=30)
     async with IdempotentProducer(secured.config()) as producer:
         await producer.publish(names.segments, [message_of(segment) for segment in segments_of("news", 10)])
+        end = stream_end("news", "*", BEGINS, announced_at=BEGINS)
+        value, headers = encode_control_message(end, source="test"), control_message_headers(end)
+        await producer.publish_to_all_partitions(names.segments, value, headers, key=b"news")
     worker = Worker(tmp_path / "worker.log", secured.settings()).start()
     try:
         async with open_topic_consumer(secured.config("admin"), names.quality, offsets={}) as consumer:
@@ -256,10 +263,24 @@ async def test_the_listed_acls_are_what_a_worker_needs(secured: Secured, tmp_pat
             async with asyncio.timeout(60):
                 while outcomes < 10:
                     outcomes += len(await consumer.poll(seconds=0.5))
+        await until(lambda: _has_control_record(secured.config(), names.control), seconds=30)
         assert worker.stop() == 0
         assert SECRET not in worker.log.read_text(encoding="utf-8")
     finally:
         worker.kill()
+
+
+async def _has_control_record(config: ClientConfig, topic: str) -> bool:
+    """Whether a recorder reads a record of the control topic."""
+    consumer = AssignedConsumer(config, topic=topic)
+    await consumer.start()
+    try:
+        consumer.assign([0, 1])
+        for partition in (0, 1):
+            consumer.resume(partition, offset=0)
+        return bool(await consumer.poll([0, 1], seconds=1.0, max_records=10))
+    finally:
+        await consumer.stop()
 
 
 async def _is_all_right(config: ClientConfig, specs: Sequence[TopicSpec]) -> bool:

@@ -63,14 +63,14 @@ async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -
     judged = judge.judge_records([first])
     assert (judged.count, judged.observed, judged.alerts) == (1, [], [])
     passed, stored = judged.records
-    assert (passed.topic, passed.key) == (NAMES.quality, control_message_key(MARKER))
+    assert (passed.topic, passed.key) == (NAMES.control, control_message_key(MARKER))
     assert parse_control_message(passed.value or b"") == MARKER
     assert (stored.topic, stored.key, cloudevents.parse_state(stored.value or b"")) == (
         NAMES.state,
         state_key(MARKER.key).encode(),
         MARKER,
     )
-    assert [record.topic for record in judge.judge_records([repeated]).records] == [NAMES.quality]
+    assert [record.topic for record in judge.judge_records([repeated]).records] == [NAMES.control]
 
 
 async def test_a_marker_that_cannot_be_read_is_rejected() -> None:

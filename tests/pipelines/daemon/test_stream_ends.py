@@ -1,11 +1,14 @@
 """The end of a stream: the same alerts live, on replay, over Kafka, and on replay of what was recorded of it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 
 import pytest
 
@@ -30,9 +33,9 @@ from vqmon.settings.rules_file import parse_rules
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation
-from vqmon.transport.history.history import open_history
-from vqmon.transport.kafka.in_memory import MemoryGroupConsumer
-from vqmon.transport.kafka.records import OnAssigned, OnRevoked
+from vqmon.transport.history.history import History, open_history
+from vqmon.transport.kafka.in_memory import MemoryAssignedConsumer, MemoryGroupConsumer
+from vqmon.transport.kafka.records import INPUT_HEADER, OnAssigned, OnRevoked, Record
 
 RULES = """
 [rules.low]
@@ -176,37 +179,54 @@ async def over_kafka(course: Course, text: str) -> MemoryFleet:
     return fleet
 
 
-async def recorded(fleet: MemoryFleet, history_location: HistoryLocation) -> dict[str, Alert]:
-    """What a recorder that is started anew makes of the fleet's topics."""
-    topics = {NAMES.quality: "outcome", NAMES.alerts: "alert"}
-    for last in (len(fleet.broker.logs[NAMES.quality, 0]) // 2, None):
-        brokers = {
+class Topics:
+    """The topics of a fleet as a recorder sees them when the records up to one of the input are there."""
+
+    names: ClassVar[Mapping[str, str]] = {"outcome": NAMES.quality, "control": NAMES.control, "alert": NAMES.alerts}
+
+    def __init__(self, fleet: MemoryFleet, last_input: int) -> None:
+        def written(record: Record) -> bool:
+            return int(dict(record.headers)[INPUT_HEADER].rpartition(b"/")[2]) <= last_input
+
+        # a set of members for each, as each topic has a group of its own
+        self.brokers = {
             topic: replace(
                 fleet.broker,
                 members=[],
                 _rebalancing=None,
                 _is_rebalance_pending=False,
-                logs={key: log[:last] for key, log in fleet.broker.logs.items()},
+                logs={(topic, 0): list(takewhile(written, fleet.broker.logs[topic, 0]))},
             )
-            for topic in topics
+            for topic in self.names.values()
         }
+        self.brokers[NAMES.control].logs[NAMES.quality, 0] = self.brokers[NAMES.quality].logs[NAMES.quality, 0]
 
-        def open_group(
-            topic: str, assigned: OnAssigned, revoked: OnRevoked, brokers: dict = brokers
-        ) -> MemoryGroupConsumer:  # type: ignore[type-arg]
-            return MemoryGroupConsumer(
-                brokers[topic], topic=topic, group="g.record", assigned=assigned, revoked=revoked
-            )
+    def open_group(self, topic: str, assigned: OnAssigned, revoked: OnRevoked) -> MemoryGroupConsumer:
+        return MemoryGroupConsumer(
+            self.brokers[topic], topic=topic, group="g.record", assigned=assigned, revoked=revoked
+        )
 
-        with open_history(history_location, "record") as history, recorder_context(history, topics=topics) as context:
+    def open_assigned(self, topic: str) -> MemoryAssignedConsumer:
+        return MemoryAssignedConsumer(self.brokers[topic], topic=topic)
+
+    def are_recorded(self, history: History) -> bool:
+        return all(
+            history.queries.next_offsets(topic).get(0, 0) == broker.end_offset(topic, 0)
+            for topic, broker in self.brokers.items()
+        )
+
+
+async def recorded(fleet: MemoryFleet, history_location: HistoryLocation) -> dict[str, Alert]:
+    """What a recorder that is started anew makes of the fleet's topics."""
+    for last in (fleet.broker.logs[NAMES.segments, 0][-1].offset // 2, 1 << 62):
+        topics = Topics(fleet, last)
+        with (
+            open_history(history_location, "record") as history,
+            recorder_context(history, topics, topics=topics.names) as context,
+        ):
             async with asyncio.TaskGroup() as group:
-                group.create_task(run_recorder(context, open_group))
-                await until(
-                    lambda history=history, brokers=brokers: all(  # type: ignore[misc]
-                        history.queries.next_offsets(topic).get(0, 0) == broker.end_offset(topic, 0)
-                        for topic, broker in brokers.items()
-                    )
-                )
+                group.create_task(run_recorder(context))
+                await until(partial(topics.are_recorded, history))
                 context.service.stop.set()
     with open_history(history_location, "read") as history:
         assert list(history.documents.outcomes_in_write_order()) == fleet.outcomes

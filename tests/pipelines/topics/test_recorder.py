@@ -7,6 +7,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import pytest
 
@@ -25,12 +26,12 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.history.ingest import ParsedRecords
-from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroupConsumer
+from vqmon.transport.kafka.in_memory import MemoryAssignedConsumer, MemoryBroker, MemoryGroupConsumer
 from vqmon.transport.kafka.records import OnAssigned, OnRevoked
 from vqmon.transport.wire import cloudevents
 
 RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
-TOPICS = {"v.quality": "outcome", "v.alerts": "alert"}
+TOPICS = {"outcome": "v.quality", "control": "v.control", "alert": "v.alerts"}
 EACH = 120
 
 
@@ -60,23 +61,35 @@ class Fleet:
         group = MemoryGroupConsumer(self._of(topic), topic=topic, group="g.record", assigned=assigned, revoked=revoked)
         return group
 
+    def open_assigned(self, topic: str) -> MemoryAssignedConsumer:
+        return MemoryAssignedConsumer(self.broker, topic=topic)
+
     def _of(self, topic: str) -> MemoryBroker:
         # One set of members per topic, as each has a group of its own.
         if not hasattr(self, "_others"):
             self._others = {
                 name: replace(self.broker, members=[], _rebalancing=None, _is_rebalance_pending=False)
-                for name in TOPICS
+                for name in TOPICS.values()
             }
         return self._others[topic]
 
 
+class Clients(Protocol):
+    """Opens the clients of a recorder."""
+
+    def open_group(self, topic: str, assigned: OnAssigned, revoked: OnRevoked) -> MemoryGroupConsumer: ...
+    def open_assigned(self, topic: str) -> MemoryAssignedConsumer: ...
+
+
 @contextmanager
-def recorder_context(history: History, **changes: object) -> Iterator[RecorderContext]:
+def recorder_context(history: History, clients: Clients, **changes: object) -> Iterator[RecorderContext]:
     """What a recorder works with."""
     with ThreadPoolExecutor(1) as executor:
         fields: dict[str, object] = {
             "thread": HistoryThread(history, executor),
             "topics": TOPICS,
+            "open_group": clients.open_group,
+            "open_assigned": clients.open_assigned,
             "service": Service(meters=Meters(), progress=ProgressTracker(lambda: 0.0)),
             "gather_seconds": 0.0,
             "revoke_seconds": 1.0,
@@ -86,12 +99,12 @@ def recorder_context(history: History, **changes: object) -> Iterator[RecorderCo
 
 
 @asynccontextmanager
-async def recording(fleet: Fleet, *contexts: RecorderContext) -> AsyncIterator[None]:
+async def recording(*contexts: RecorderContext) -> AsyncIterator[None]:
     """Run a recorder per context until the end of the block."""
     async with asyncio.TaskGroup() as group:
         for context in contexts:
             context.service.stop.clear()
-            group.create_task(run_recorder(context, fleet.open_group))
+            group.create_task(run_recorder(context))
         try:
             yield
         finally:
@@ -101,8 +114,8 @@ async def recording(fleet: Fleet, *contexts: RecorderContext) -> AsyncIterator[N
 
 def has_all(fleet: Fleet, history: History) -> bool:
     """Whether everything said is in the history: as many, and up to the ends of the topics."""
-    ends = [history.queries.next_offsets(topic).get(number, 0) for topic in TOPICS for number in range(2)]
-    return ends == [fleet.broker.end_offset(topic, number) for topic in TOPICS for number in range(2)]
+    ends = [history.queries.next_offsets(topic).get(number, 0) for topic in TOPICS.values() for number in range(2)]
+    return ends == [fleet.broker.end_offset(topic, number) for topic in TOPICS.values() for number in range(2)]
 
 
 def check(fleet: Fleet, history: History) -> None:
@@ -124,15 +137,15 @@ async def test_everything_is_recorded_once_over_restarts(history_location: Histo
     fleet.publish_outcomes("a")
     fleet.publish_outcomes("b")
     for part in range(3):
-        with open_history(history_location, "record") as history, recorder_context(history) as context:
-            async with recording(fleet, context):
+        with open_history(history_location, "record") as history, recorder_context(history, fleet) as context:
+            async with recording(context):
                 await until(lambda: has_all(fleet, history))
             check(fleet, history)
         fleet.publish_outcomes("a", 20, first=EACH + 20 * part)
     repeated = fleet.outcomes[0]
     fleet.broker.append("v.quality", 1, b"a", cloudevents.encode_outcome(repeated, source="vqmon:test"))
-    with open_history(history_location, "record") as history, recorder_context(history) as context:
-        async with recording(fleet, context):
+    with open_history(history_location, "record") as history, recorder_context(history, fleet) as context:
+        async with recording(context):
             await until(lambda: has_all(fleet, history))
         check(fleet, history)
         counts = history.queries.counts()
@@ -148,11 +161,11 @@ async def test_several_recorders_share_the_work(history_location: HistoryLocatio
     many = not isinstance(history_location, Path)
     with ExitStack() as stack:
         histories = [stack.enter_context(open_history(history_location, "record")) for _ in range(2 if many else 1)]
-        contexts = [stack.enter_context(recorder_context(history)) for history in histories * (1 if many else 2)]
+        contexts = [stack.enter_context(recorder_context(history, fleet)) for history in histories * (1 if many else 2)]
         for round in range(4):
             for context in contexts:
                 context.service.stop.clear()
-            tasks = [asyncio.ensure_future(run_recorder(context, fleet.open_group)) for context in contexts]
+            tasks = [asyncio.ensure_future(run_recorder(context)) for context in contexts]
             await asyncio.sleep(chance.random() / 20)
             tasks[round % 2].cancel()
             await asyncio.sleep(chance.random() / 20)
@@ -160,7 +173,7 @@ async def test_several_recorders_share_the_work(history_location: HistoryLocatio
                 context.service.stop.set()
             await asyncio.gather(*tasks, return_exceptions=True)
             fleet.publish_outcomes("abc"[round % 3], 10, first=EACH + 10 * round)
-        async with recording(fleet, *contexts):
+        async with recording(*contexts):
             await until(lambda: has_all(fleet, histories[0]))
         check(fleet, histories[0])
 
@@ -192,8 +205,8 @@ async def test_a_database_that_goes_away_is_waited_for(
     fleet.publish_outcomes("b")
     with open_history(history_location, "record") as history:
         unreliable = UnreliableHistory(history, ["after", "", "before", "after"])
-        with recorder_context(unreliable) as context:  # type: ignore[arg-type]
-            async with recording(fleet, context):
+        with recorder_context(unreliable, fleet) as context:  # type: ignore[arg-type]
+            async with recording(context):
                 for round in range(6):
                     fleet.publish_outcomes("a", 5, first=EACH + 5 * round)
                     await until(lambda: has_all(fleet, history))
@@ -205,14 +218,14 @@ async def test_who_writes_the_same_partition_is_noticed(history_location: Histor
     """A recorder that was frozen and wakes up finds that the history stands elsewhere, and goes on from there."""
     fleet = Fleet()
     fleet.publish_outcomes("a", 30)
-    with open_history(history_location, "record") as history, recorder_context(history) as context:
-        late = Recorder(context, fleet.open_group)
+    with open_history(history_location, "record") as history, recorder_context(history, fleet) as context:
+        late = Recorder(context)
         for reader in late._readers:
             await reader.start()
         await late._record_once()
         assert has_all(fleet, history)
         fleet.publish_outcomes("a", 30, first=30)
-        async with recording(fleet, context):
+        async with recording(context):
             # The late one has read what the other one now writes too.
             await until(lambda: has_all(fleet, history))
         for _ in range(4):
@@ -227,8 +240,8 @@ async def test_what_cannot_be_read_holds_nothing_up(history_location: HistoryLoc
     fleet.broker.append("v.quality", 1, b"a", b"{}")
     fleet.broker.append("v.quality", 1, b"a", None)
     fleet.publish_outcomes("a", 3, first=3)
-    with open_history(history_location, "record") as history, recorder_context(history) as context:
-        async with recording(fleet, context):
+    with open_history(history_location, "record") as history, recorder_context(history, fleet) as context:
+        async with recording(context):
             await until(lambda: has_all(fleet, history))
         check(fleet, history)
 
@@ -238,14 +251,17 @@ async def test_records_that_were_deleted_unread_stop_it_unless_told_otherwise(tm
     fleet = Fleet()
     fleet.publish_outcomes("a", 10)
     with open_history(tmp_path / "history.db", "record") as history:
-        with recorder_context(history) as context:
-            async with recording(fleet, context):
+        with recorder_context(history, fleet) as context:
+            async with recording(context):
                 await until(lambda: has_all(fleet, history))
         fleet.publish_outcomes("a", 10, first=10)
         fleet.broker.beginning_offsets["v.quality", 1] = fleet.broker.logs["v.quality", 1][15].offset
-        with recorder_context(history) as context, pytest.raises(SettingsError, match=r"deleted before.*when_lost"):
-            await run_recorder(context, fleet.open_group)
-        with recorder_context(history, when_lost="go_on") as context:
-            async with recording(fleet, context):
+        with (
+            recorder_context(history, fleet) as context,
+            pytest.raises(SettingsError, match=r"deleted before.*when_lost"),
+        ):
+            await run_recorder(context)
+        with recorder_context(history, fleet, when_lost="go_on") as context:
+            async with recording(context):
                 await until(lambda: has_all(fleet, history))
         assert len(list(history.documents.outcomes_in_write_order())) == 15

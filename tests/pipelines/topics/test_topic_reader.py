@@ -109,7 +109,7 @@ async def test_a_reset_reads_again_what_is_not_in_the_history() -> None:
 async def test_a_revoked_partition_is_read_no_more() -> None:
     """And reading of the others goes on where it was."""
     topic = await Topic().started()
-    await topic.reader._revoked([0])
+    await topic.reader.revoked([0])
     assert await topic.poll() == {1: (None, [0, 2, 4])}
 
 
@@ -119,7 +119,7 @@ async def test_a_partition_that_is_revoked_while_its_offset_is_read_is_not_resum
     await topic.reader.start()
 
     async def read_offsets(name: str) -> dict[int, int]:
-        await topic.reader._revoked([0])
+        await topic.reader.revoked([0])
         return {}
 
     topic.reader._read_offsets = read_offsets
@@ -131,7 +131,7 @@ async def test_a_revocation_waits_for_the_write_that_has_begun() -> None:
     """So that the next owner finds its offset in the history."""
     topic = await Topic().started()
     await topic.writing.acquire()
-    revoking = asyncio.ensure_future(topic.reader._revoked([0, 1]))
+    revoking = asyncio.ensure_future(topic.reader.revoked([0, 1]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not revoking.done()
@@ -144,7 +144,7 @@ async def test_a_revocation_does_not_wait_longer_than_the_group_grants() -> None
     """Otherwise the group would expel the member."""
     topic = await Topic(revoke_seconds=0.0).started()
     async with topic.writing:
-        await topic.reader._revoked([0, 1])
+        await topic.reader.revoked([0, 1])
     assert topic.reader._positions == {}
 
 

@@ -33,7 +33,11 @@ def test_ingested_records_keep_their_order(history_location: HistoryLocation) ->
         ]
         records = list(enumerate([*values, b"{}"]))
         taken = parse_record_batches(
-            [RecordBatch(topic="quality", partition=0, kind="outcome", previous_offset=None, records=records)]
+            [
+                RecordBatch(
+                    topic="quality", partition=0, kind="outcome", previous_offset=None, next_offset=6, records=records
+                )
+            ]
         )
         assert [why for _, why in taken.unreadable] != []
         assert len(taken.unreadable) == 1
@@ -54,6 +58,7 @@ def batch(*values: bytes | None, kind: RecordKind = "outcome", previous_offset: 
         partition=3,
         kind=kind,
         previous_offset=previous_offset,
+        next_offset=begin + len(values),
         records=list(enumerate(values, begin)),
     )
 
@@ -73,11 +78,6 @@ def test_an_outcome_among_alerts_is_unreadable() -> None:
     event = cloudevents.encode_outcome(factories.event(sequence=0), source="test")
     parsed = parse_record_batches([batch(event, kind="alert")])
     assert (len(parsed.unreadable), parsed.outcomes, parsed.alerts) == (1, [], [])
-
-
-def test_a_batch_without_records_commits_no_offset() -> None:
-    """There is nothing new to know."""
-    assert parse_record_batches([batch()]).offset_commits == []
 
 
 def test_records_that_another_recorder_has_ingested_are_fenced(history_location: HistoryLocation) -> None:

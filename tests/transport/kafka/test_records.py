@@ -24,10 +24,11 @@ def test_a_timestamp_is_clamped_to_what_datetime_can_hold(timestamp_ms: int, at:
 def test_topic_names_differ_and_name_the_group_where_state_belongs_to_it() -> None:
     """Two groups share inputs and outputs, but neither states nor gathered outcomes."""
     first, second = TopicNames.from_prefix("tv", "a"), TopicNames.from_prefix("tv", "b")
-    assert len(set(astuple(first))) == 7
+    assert len(set(astuple(first))) == 8
     assert set(astuple(first)) & set(astuple(second)) == {
         "tv.segments.v1",
         "tv.quality.v1",
+        "tv.control.v1",
         "tv.alerts.v1",
         "tv.rejected.v1",
     }

@@ -58,7 +58,7 @@ def test_topics_with_fewer_partitions_get_as_many_as_the_others() -> None:
     facts = GOOD | {NAMES.quality: replace(GOOD[NAMES.quality], partitions=7)}
     facts[NAMES.segments] = replace(facts[NAMES.segments], partitions=7)
     (problem,) = problems_of(facts)
-    assert "vqmon.segments.v1 7, vqmon.quality.v1 7, vqmon.alerts.v1 6" in problem.text
+    assert "vqmon.segments.v1 7, vqmon.quality.v1 7, vqmon.control.v1 6" in problem.text
     assert not problem.is_fatal
     assert f"kafka-topics.sh {OPTIONS} --alter --topic {NAMES.alerts} --partitions 7" in problem.remedy.splitlines()[0]
 

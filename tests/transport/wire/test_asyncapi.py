@@ -23,6 +23,7 @@ def test_channels_are_the_topics_of_the_deployment() -> None:
     assert {kind: channel["address"] for kind, channel in DOCUMENT["channels"].items()} == {
         "segments": "tv.segments.v1",
         "quality": "tv.quality.v1",
+        "control": "tv.control.v1",
         "alerts": "tv.alerts.v1",
         "rejected": "tv.rejected.v1",
     }
@@ -33,7 +34,13 @@ def test_channels_are_the_topics_of_the_deployment() -> None:
 def test_vqmon_receives_segments_and_sends_all_else() -> None:
     """From the side of vqmon."""
     actions = {kind: operation["action"] for kind, operation in DOCUMENT["operations"].items()}
-    assert actions == {"segments": "receive", "quality": "send", "alerts": "send", "rejected": "send"}
+    assert actions == {
+        "segments": "receive",
+        "quality": "send",
+        "control": "send",
+        "alerts": "send",
+        "rejected": "send",
+    }
 
 
 def test_every_message_of_a_channel_is_described_with_a_schema_that_exists() -> None:

@@ -11,7 +11,7 @@ from vqmon.transport.history.backends.base import Transaction
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import ControlMessage, parse_control_message
 
-RecordKind = Literal["outcome", "alert"]
+RecordKind = Literal["outcome", "control", "alert"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class RecordBatch:
     kind: RecordKind
     # the offset that the history holds now; None: none
     previous_offset: int | None
+    # the offset that it holds once the records are written; not behind a record that is still held back
+    next_offset: int
     records: Sequence[tuple[int, bytes | None]]
 
 
@@ -68,7 +70,8 @@ def parse_record_batches(batches: Iterable[RecordBatch]) -> ParsedRecords:
                 if batch.kind == "alert":
                     alerts.append(cloudevents.parse_alert(value or b""))
                     continue
-                message = _parse_outcome_or_control_message(value or b"")
+                parse = parse_control_message if batch.kind == "control" else _parse_outcome_or_control_message
+                message = parse(value or b"")
             except WireError as error:
                 unreadable.append((f"{batch.topic}/{batch.partition}/{offset}", str(error)))
                 continue
@@ -79,15 +82,14 @@ def parse_record_batches(batches: Iterable[RecordBatch]) -> ParsedRecords:
             else:
                 outcomes.append(message)
                 documents.setdefault(message.id, value or b"")
-        if batch.records:
-            offset_commits.append(
-                OffsetCommit(
-                    topic=batch.topic,
-                    partition=batch.partition,
-                    previous_offset=batch.previous_offset,
-                    next_offset=batch.records[-1][0] + 1,
-                )
+        offset_commits.append(
+            OffsetCommit(
+                topic=batch.topic,
+                partition=batch.partition,
+                previous_offset=batch.previous_offset,
+                next_offset=batch.next_offset,
             )
+        )
     return ParsedRecords(
         outcomes=outcomes,
         documents=documents,
@@ -104,7 +106,7 @@ def _parse_outcome_or_control_message(value: bytes) -> Outcome | ControlMessage:
     try:
         return cloudevents.parse_outcome(value)
     except WireError:
-        # Tried second, as one record in thousands is a control message.
+        # Workers of an earlier version pass control messages on among the outcomes.
         try:
             return parse_control_message(value)
         except WireError:

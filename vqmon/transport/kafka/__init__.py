@@ -1,7 +1,7 @@
 """Kafka in and out, exactly once: group membership, transactions, changelogs and topics."""
 
 from vqmon.transport.kafka.connection import ClientConfig
-from vqmon.transport.kafka.consumer_group import GroupConsumer
+from vqmon.transport.kafka.consumer_group import AssignedConsumer, GroupConsumer
 from vqmon.transport.kafka.producer import IdempotentProducer
 from vqmon.transport.kafka.reader import Changelog
 from vqmon.transport.kafka.records import (
@@ -17,6 +17,7 @@ from vqmon.transport.kafka.topics import TopicSpec, create_topics, max_record_by
 from vqmon.transport.kafka.transactions import TransactionalProducer, write_exactly_once
 
 __all__ = [
+    "AssignedConsumer",
     "BatchWriter",
     "Changelog",
     "ClientConfig",

@@ -1,4 +1,4 @@
-"""Membership in a consumer group: assignment of partitions, and their records as raw bytes."""
+"""Consumers of the partitions of a topic, as raw bytes: those that a group assigns, and those that a caller assigns."""
 
 import asyncio
 import logging
@@ -24,55 +24,13 @@ _START_TIMEOUT_SECONDS = 60.0
 _DAY_MS = 86_400_000
 
 
-class GroupConsumer:
-    """One member of a consumer group, reading one topic.
+class _PartitionConsumer:
+    """Reads committed records of those partitions of one topic that its consumer has been assigned."""
 
-    `assigned` must return at once. `revoked` may finish what it has begun; by then the partitions may already belong to
-    another member, which only the transactions find out. Neither may raise.
-    """
-
-    def __init__(
-        self,
-        config: ClientConfig,
-        *,
-        topic: str,
-        group: str,
-        session_seconds: float,
-        rebalance_seconds: float,
-        assigned: OnAssigned,
-        revoked: OnRevoked,
-    ) -> None:
+    def __init__(self, config: ClientConfig, topic: str, consumer: AIOKafkaConsumer) -> None:
         self._config = config
         self._topic = topic
-        self._consumer = AIOKafkaConsumer(
-            **config.client_options(),
-            group_id=group,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            # A reset is our decision: the default skips everything that was written while we were away.
-            auto_offset_reset="none",
-            # Exactly one: aiokafka 0.14 joins once per assignor and waits for all of them.
-            partition_assignment_strategy=(StickyPartitionAssignor,),
-            session_timeout_ms=int(session_seconds * 1000),
-            heartbeat_interval_ms=max(100, int(session_seconds * 150)),
-            rebalance_timeout_ms=int(rebalance_seconds * 1000),
-            # A join is answered when every member has joined: a timeout below the rebalance timeout gives up too early.
-            request_timeout_ms=int((max(rebalance_seconds, session_seconds) + 10) * 1000),
-            # The watchdog notices when polling stops; a worker that waits for a broker must stay a member.
-            max_poll_interval_ms=_DAY_MS,
-            max_partition_fetch_bytes=1 << 20,
-            fetch_max_wait_ms=100,
-            retry_backoff_ms=100,
-            metadata_max_age_ms=30_000,
-        )
-        self._listener = _RebalanceListener(self._consumer, assigned, revoked)
-
-    async def start(self) -> None:
-        """Connect to the brokers and begin to join the group; raises BrokerError."""
-        start = self._consumer.start()
-        await start_client(start, self._config, action="join the group", within_seconds=_START_TIMEOUT_SECONDS)
-        with translated_errors("join the group"):
-            self._consumer.subscribe([self._topic], listener=self._listener)
+        self._consumer = consumer
 
     async def poll(
         self, partitions: Collection[int], *, seconds: float, max_records: int
@@ -101,18 +59,8 @@ class GroupConsumer:
         }
 
     async def committed(self, partition: int) -> CommittedOffset | None:
-        """The group's committed offset; None when there is none."""
-        topic_partition = self._topic_partition(partition)
-        with translated_errors("read the committed offset"):
-            # The public method drops the metadata of the commit.
-            commits = await run_with_deadline(
-                self._consumer._coordinator.fetch_committed_offsets([topic_partition]),
-                within_seconds=_REQUEST_TIMEOUT_SECONDS,
-            )
-        commit = commits.get(topic_partition)
-        if commit is None or commit.offset < 0:
-            return None
-        return CommittedOffset(offset=commit.offset, metadata=commit.metadata or "")
+        """The committed offset of the consumer's group; None when there is none."""
+        raise NotImplementedError
 
     async def partition_offsets(self, partition: int) -> PartitionOffsets:
         """The committed offset of a partition, and its beginning and end offsets."""
@@ -170,6 +118,119 @@ class GroupConsumer:
 
     def _topic_partition(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
+
+
+class GroupConsumer(_PartitionConsumer):
+    """One member of a consumer group, reading one topic.
+
+    `assigned` must return at once. `revoked` may finish what it has begun; by then the partitions may already belong to
+    another member, which only the transactions find out. Neither may raise.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        topic: str,
+        group: str,
+        session_seconds: float,
+        rebalance_seconds: float,
+        assigned: OnAssigned,
+        revoked: OnRevoked,
+    ) -> None:
+        consumer = AIOKafkaConsumer(
+            **config.client_options(),
+            group_id=group,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            # A reset is our decision: the default skips everything that was written while we were away.
+            auto_offset_reset="none",
+            # Exactly one: aiokafka 0.14 joins once per assignor and waits for all of them.
+            partition_assignment_strategy=(StickyPartitionAssignor,),
+            session_timeout_ms=int(session_seconds * 1000),
+            heartbeat_interval_ms=max(100, int(session_seconds * 150)),
+            rebalance_timeout_ms=int(rebalance_seconds * 1000),
+            # A join is answered when every member has joined: a timeout below the rebalance timeout gives up too early.
+            request_timeout_ms=int((max(rebalance_seconds, session_seconds) + 10) * 1000),
+            # The watchdog notices when polling stops; a worker that waits for a broker must stay a member.
+            max_poll_interval_ms=_DAY_MS,
+            max_partition_fetch_bytes=1 << 20,
+            fetch_max_wait_ms=100,
+            retry_backoff_ms=100,
+            metadata_max_age_ms=30_000,
+        )
+        super().__init__(config, topic, consumer)
+        self._listener = _RebalanceListener(consumer, assigned, revoked)
+
+    async def start(self) -> None:
+        """Connect to the brokers and begin to join the group; raises BrokerError."""
+        start = self._consumer.start()
+        await start_client(start, self._config, action="join the group", within_seconds=_START_TIMEOUT_SECONDS)
+        with translated_errors("join the group"):
+            self._consumer.subscribe([self._topic], listener=self._listener)
+
+    async def committed(self, partition: int) -> CommittedOffset | None:
+        """The group's committed offset; None when there is none."""
+        topic_partition = self._topic_partition(partition)
+        with translated_errors("read the committed offset"):
+            # The public method drops the metadata of the commit.
+            commits = await run_with_deadline(
+                self._consumer._coordinator.fetch_committed_offsets([topic_partition]),
+                within_seconds=_REQUEST_TIMEOUT_SECONDS,
+            )
+        commit = commits.get(topic_partition)
+        if commit is None or commit.offset < 0:
+            return None
+        return CommittedOffset(offset=commit.offset, metadata=commit.metadata or "")
+
+
+class AssignedConsumer(_PartitionConsumer):
+    """Reads those partitions of a topic that its caller assigns, without a group; it also reads high watermarks."""
+
+    def __init__(self, config: ClientConfig, *, topic: str) -> None:
+        options = {
+            **config.client_options(),
+            "group_id": None,
+            "enable_auto_commit": False,
+            "fetch_max_wait_ms": 100,
+            "retry_backoff_ms": 100,
+            "metadata_max_age_ms": 30_000,
+        }
+        # A reset is our decision, as in a group.
+        consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", auto_offset_reset="none")
+        super().__init__(config, topic, consumer)
+        # To a reader of committed records the end of a partition is where the first open transaction began.
+        self._uncommitted = AIOKafkaConsumer(**options, isolation_level="read_uncommitted")
+
+    async def start(self) -> None:
+        """Connect to the brokers; raises BrokerError."""
+        for consumer in (self._consumer, self._uncommitted):
+            start = consumer.start()
+            await start_client(start, self._config, action="follow the topic", within_seconds=_START_TIMEOUT_SECONDS)
+
+    def assign(self, partitions: Collection[int]) -> None:
+        """Read these partitions and no others, each once it is resumed at an offset."""
+        topic_partitions = [self._topic_partition(partition) for partition in partitions]
+        self._consumer.assign(topic_partitions)
+        self._consumer.pause(*topic_partitions)
+
+    async def committed(self, partition: int) -> CommittedOffset | None:
+        """None, as there is no group."""
+        return None
+
+    async def high_watermarks(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
+        """The end offset of each partition, records of open transactions included; raises BrokerError."""
+        with translated_errors(f"read the end of topic {topic}"):
+            end_offsets = await run_with_deadline(
+                self._uncommitted.end_offsets([TopicPartition(topic, partition) for partition in partitions]),
+                within_seconds=_REQUEST_TIMEOUT_SECONDS,
+            )
+        return {topic_partition.partition: offset for topic_partition, offset in end_offsets.items()}
+
+    async def stop(self) -> None:
+        """Close the connections; never hangs, never raises."""
+        await stop_consumer(self._uncommitted, timeout_seconds=_STOP_TIMEOUT_SECONDS)
+        await super().stop()
 
 
 class _RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]

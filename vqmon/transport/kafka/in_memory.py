@@ -42,6 +42,8 @@ class MemoryBroker:
     partition_counts: dict[str, int] = field(default_factory=dict)
     # the offset of the first record that is not deleted
     beginning_offsets: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    # the offset from which on records are of open transactions, where there are any
+    stable_offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     # transaction markers behind the last record; they take offsets
     markers: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     members: "list[MemoryGroupConsumer]" = field(default_factory=list)
@@ -64,6 +66,14 @@ class MemoryBroker:
         """The offset after the last record."""
         log = self.logs[topic, partition]
         return log[-1].offset + 1 if log else 0
+
+    def stable_offset(self, topic: str, partition: int) -> int:
+        """The end offset for a reader of committed records."""
+        return min(self.stable_offsets.get((topic, partition), 1 << 62), self.end_offset(topic, partition))
+
+    def high_watermark(self, topic: str, partition: int) -> int:
+        """The offset after all records and transaction markers."""
+        return self.end_offset(topic, partition) + self.markers[topic, partition]
 
     def next_fault(self) -> Fault | None:
         """Take the next fault off the queue."""
@@ -193,13 +203,14 @@ class MemoryGroupConsumer:
     ) -> Mapping[int, Sequence[Record]]:
         """Fetch records of these partitions."""
         fetched: dict[int, Sequence[Record]] = {}
+        topic = self._topic
         for partition in partitions:
             position = self._positions.get(partition)
             if partition in self.assignment and position is not None:
-                if position < self._broker.beginning_offsets[self._topic, partition]:
+                if position < self._broker.beginning_offsets[topic, partition]:
                     raise RecordsDeletedError([partition])
-                log = self._broker.logs[self._topic, partition]
-                records = [record for record in log if record.offset >= position][:max_records]
+                log, end_offset = self._broker.logs[topic, partition], self._broker.stable_offset(topic, partition)
+                records = [record for record in log if position <= record.offset < end_offset][:max_records]
                 if records:
                     self._positions[partition] = records[-1].offset + 1
                     fetched[partition] = records
@@ -228,7 +239,7 @@ class MemoryGroupConsumer:
         return PartitionOffsets(
             committed=await self.committed(partition),
             beginning=self._broker.beginning_offsets[self._topic, partition],
-            end=self._broker.end_offset(self._topic, partition),
+            end=self._broker.stable_offset(self._topic, partition),
         )
 
     def resume(self, partition: int, *, offset: int) -> None:
@@ -239,8 +250,34 @@ class MemoryGroupConsumer:
         """The offset of the next fetch; behind all transaction markers when every record was read."""
         await asyncio.sleep(0)
         position = self._positions[partition]
-        end_offset = self._broker.end_offset(self._topic, partition)
-        return position if position < end_offset else end_offset + self._broker.markers[self._topic, partition]
+        is_at_end = position >= self._broker.end_offset(self._topic, partition)
+        return self._broker.high_watermark(self._topic, partition) if is_at_end else position
+
+
+class MemoryAssignedConsumer(MemoryGroupConsumer):
+    """Partitions of a topic that the caller assigns."""
+
+    def __init__(self, broker: MemoryBroker, *, topic: str) -> None:
+        async def revoked(partitions: Collection[int]) -> None:
+            """Never called: there is no group."""
+
+        super().__init__(broker, topic=topic, group="", assigned=lambda partitions: None, revoked=revoked)
+
+    async def start(self) -> None:
+        """The broker is there."""
+
+    async def stop(self) -> None:
+        """Read no more."""
+        self.assignment.clear()
+
+    def assign(self, partitions: Collection[int]) -> None:
+        """Read these partitions and no others, each once it is resumed at an offset."""
+        self.assignment, self._positions = set(partitions), {}
+
+    async def high_watermarks(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
+        """The end offset of each partition, records of open transactions included."""
+        await asyncio.sleep(0)
+        return {partition: self._broker.high_watermark(topic, partition) for partition in partitions}
 
 
 class MemoryTopicConsumer:

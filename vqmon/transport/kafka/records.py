@@ -90,10 +90,11 @@ class PartitionOffsets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicNames:
-    """The seven topics of one deployment and group."""
+    """The eight topics of one deployment and group."""
 
     segments: str
     quality: str
+    control: str
     alerts: str
     state: str
     rejected: str
@@ -110,6 +111,7 @@ class TopicNames:
         return cls(
             segments=f"{prefix}.segments.v1",
             quality=f"{prefix}.quality.v1",
+            control=f"{prefix}.control.v1",
             alerts=f"{prefix}.alerts.v1",
             state=f"{prefix}.state.{group}.v1",
             rejected=f"{prefix}.rejected.v1",

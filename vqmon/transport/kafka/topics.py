@@ -40,7 +40,7 @@ class TopicSpec:
 def topic_specs(
     names: TopicNames, *, partitions: int, replication_factor: int, max_message_bytes: int
 ) -> Sequence[TopicSpec]:
-    """The seven topics; all have the same number of partitions, as outputs and state keep the input's."""
+    """The eight topics; all have the same number of partitions, as outputs and state keep the input's."""
     min_insync_replicas = str(max(1, replication_factor - 1))
     delete, compact = {"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}
     # A rejected record holds its original bytes and our headers: it must fit whatever the input topic accepted.
@@ -63,7 +63,8 @@ def topic_specs(
         spec(
             names.segments, "segment messages, key = stream id", delete, {"max.message.bytes": str(max_message_bytes)}
         ),
-        spec(names.quality, "one outcome per segment message; ends and markers among them", delete, large_messages),
+        spec(names.quality, "one outcome per segment message", delete, large_messages),
+        spec(names.control, "ends and deploy markers that were judged", delete, large_messages),
         spec(names.alerts, "alerts that open or resolve", delete, two_weeks),
         spec(names.state, "state of the alert rules", compact, changelog),
         spec(
@@ -134,7 +135,7 @@ def required_acls(names: TopicNames, group: str) -> Mapping[Role, Sequence[AclRu
         return [AclRule(resource="topic", name=name, operations=operations) for name in topic_names]
 
     inner = (names.state, names.gathered, names.gathered_state)
-    outputs = (names.quality, names.alerts, names.rejected)
+    outputs = (names.quality, names.control, names.alerts, names.rejected)
     return {
         "vqmon run": [
             *topics(("READ", "DESCRIBE_CONFIGS"), names.segments),
@@ -145,7 +146,7 @@ def required_acls(names: TopicNames, group: str) -> Mapping[Role, Sequence[AclRu
             AclRule(resource="transactional-id", name=f"{group}.", operations=("WRITE", "DESCRIBE"), is_prefix=True),
         ],
         "vqmon record": [
-            *topics(("READ", "DESCRIBE_CONFIGS"), names.quality, names.alerts),
+            *topics(("READ", "DESCRIBE_CONFIGS"), names.quality, names.control, names.alerts),
             AclRule(resource="group", name=f"{group}.record.", operations=("READ",), is_prefix=True),
         ],
         "vqmon notify": topics(("READ",), names.alerts),

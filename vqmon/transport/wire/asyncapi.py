@@ -26,7 +26,8 @@ _INCOMING: dict[str, Callable[[], dict[str, object]]] = {
 
 MESSAGES = {
     "segments": [SEGMENT_TYPE, MARKER, ENDED],
-    "quality": [cloudevents.QUALITY, cloudevents.UNSCORED, MARKER, ENDED],
+    "quality": [cloudevents.QUALITY, cloudevents.UNSCORED],
+    "control": [MARKER, ENDED],
     "alerts": [cloudevents.ALERT_OPENED, cloudevents.ALERT_RESOLVED],
     "rejected": ["rejected"],
 }
@@ -35,6 +36,7 @@ MESSAGES = {
 _KEYS = {
     "segments": "the stream id; markers have none, and go to every partition",
     "quality": "the key of the segment message",
+    "control": "the type, and the stream id or the id of the marker",
     "alerts": "the series",
     "rejected": "as it was",
 }

@@ -1,4 +1,4 @@
-"""Control messages as CloudEvents: stream ends and deploy markers, which share topics with segments and outcomes."""
+"""Control messages as CloudEvents: stream ends and deploy markers, which share the topic of the segments."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -57,7 +57,7 @@ def control_message_headers(message: ControlMessage) -> tuple[tuple[str, bytes],
 
 
 def control_message_key(message: ControlMessage) -> bytes:
-    """The key of a control message among outcomes: its type, and its stream or the id of the marker."""
+    """The key of a control message that was judged: its type, and its stream or the id of the marker."""
     if isinstance(message, DeployMarker):
         return f"{MARKER}/{message.id}".encode()
     return f"{ENDED}/{message.stream_id}".encode()
