@@ -87,6 +87,39 @@ def test_a_zoom_is_told_from_the_damage_of_a_poor_encode(share: float) -> None:
     assert not are_registered([measure_displacement(coded(zoomed(share), seed), PICTURE) for seed in range(3)])
 
 
+@pytest.mark.parametrize("degrees", [0, 30, 90])
+def test_bars_tell_the_displacement_across_them(degrees: int) -> None:
+    """Bars of one direction that are moved by 6 px across it; along it nobody could tell."""
+    across = np.radians(degrees)
+    rows, columns = np.mgrid[:360, :640]
+    places = np.cos(across) * columns + np.sin(across) * rows
+    levels = np.random.default_rng(3).integers(40, 220, 60)
+    noise = np.random.default_rng(4).normal(0, 2, (2, 360, 640))
+
+    def bars(moved: float) -> NDArray[np.uint8]:
+        picture = np.interp(places + moved, np.arange(-300, 900, 20), levels)
+        return (picture + noise[int(moved > 0)]).clip(0, 255).astype(np.uint8)
+
+    assert not are_registered([measure_displacement(bars(6), bars(0))])
+    assert are_registered([measure_displacement(bars(1e-9), bars(0))])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_a_graphic_over_up_to_half_of_the_picture_is_no_displacement(share: float) -> None:
+    """A table of text below, or a column at the side; the rest is where it was, or moved by 4 px."""
+    random = np.random.default_rng(5)
+    text = np.kron(random.integers(0, 2, (90, 160)), np.ones((4, 4))) * 180 + 30
+    for rows, columns in (
+        (slice(round(360 * (1 - share)), 360), slice(0, 640)),
+        (slice(0, 360), slice(0, round(640 * share))),
+    ):
+        for moved in (0, 4):
+            covered = WIDE[16:376, 16 + moved : 656 + moved].copy()
+            covered[rows, columns] = text[rows, columns]
+            displacement = measure_displacement(covered, PICTURE)
+            assert are_registered([displacement]) == (moved == 0)
+
+
 def test_flat_pictures_are_not_displaced() -> None:
     """Nothing in them speaks for a displacement, whatever their noise."""
     noise = np.random.default_rng(2).integers(118, 122, (2, 360, 640)).astype(np.uint8)

@@ -38,6 +38,8 @@ _BINOMIAL = tuple(tap / 16 for tap in (1, 4, 6, 4, 1))
 # of the height and width: what a shift moves out of the picture is not compared
 _MARGIN_SHARE = 0.05
 _AFFINE = 6
+# over the picture, of 1 and of the coordinates -1..1 across and down
+_MEAN_SQUARES = np.array([1, 1 / 3, 1 / 3])
 # luma, 8-bit: below it differences are rounding; of Huber's weights: this, and so many median differences
 _ROUNDING, _HUBER_LEVELS, _HUBER_MEDIANS = 1.0, 6.0, 4.0
 # px: how far a picture without detail may be moved
@@ -45,8 +47,9 @@ _PRIOR_PX = 10.0
 # px of REGISTRATION_SIZE, root mean square over the picture: what scalers do, what the error of the fit may add (the
 # residuals of neighbouring pixels are alike, so that their number overstates what is known), and the most
 _MIN_LIMIT_PX, _ERRORS, _MAX_LIMIT_PX = 0.35, 32.0, 2.0
-# px: above it the pictures hardly tell their place
-_MAX_ERROR_PX = 0.25
+# px, and times the error of the direction that tells most: above either the pictures hardly tell their place in a
+# direction; along bars noise is the only detail
+_MAX_ERROR_PX, _MAX_ERROR_RATIO = 0.18, 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +208,8 @@ class Displacement:
     # px of REGISTRATION_SIZE: (x, y) at the centre, and what is added at its right edge, and at its bottom edge, as
     # (x, x right, x bottom, y, y right, y bottom)
     affine: _Parameters
-    # px: standard error of the displacement, root mean square over the picture
-    error: float
+    # (6, 6) px squared
+    covariance: _Parameters
 
     @property
     def is_none(self) -> bool:
@@ -217,12 +220,22 @@ class Displacement:
 def are_registered(displacements: Sequence[Displacement]) -> bool:
     """Whether pairs of pictures of one segment show the same part of the scene, by the median of their displacements.
 
-    Up to 0.35 px of REGISTRATION_SIZE is no displacement; for poor encodes, up to 2 px. Pictures that are flat but for
-    noise are taken for registered.
+    Up to 0.35 px of REGISTRATION_SIZE is no displacement; for poor encodes, up to 2 px. Detail in one direction, as of
+    bars, tells the displacement across it alone: the two directions that tell most and least are judged each where its
+    error is small. Pictures that are flat but for noise are taken for registered.
     """
-    affine = np.median([each.affine for each in displacements], axis=0)
-    error = float(np.median([each.error for each in displacements]))
-    return error > _MAX_ERROR_PX or _extent(affine) <= min(_MIN_LIMIT_PX + _ERRORS * error, _MAX_LIMIT_PX)
+    affine = np.median([each.affine for each in displacements], axis=0).reshape(2, 3)
+    by_error = sorted(displacements, key=lambda each: float(np.trace(each.covariance)))
+    covariance = by_error[len(by_error) // 2].covariance
+    _, axes = np.linalg.eigh(covariance[::3, ::3])
+    affine = axes.T @ affine
+    # of the same parameters along these directions
+    blocks = covariance.reshape(2, 3, 2, 3)
+    variances = np.einsum("ak,aibi,bk->ki", axes, blocks, axes)
+    errors = np.sqrt(variances @ _MEAN_SQUARES)
+    is_known = errors <= min(_MAX_ERROR_PX, _MAX_ERROR_RATIO * float(errors.min()))
+    limit = min(_MIN_LIMIT_PX + _ERRORS * float(np.hypot.reduce(errors[is_known])), _MAX_LIMIT_PX)
+    return float(np.sqrt((affine[is_known] ** 2 @ _MEAN_SQUARES).sum())) <= limit
 
 
 def measure_displacement(picture: _Luma, reference: _Luma) -> Displacement:
@@ -241,14 +254,12 @@ def measure_displacement(picture: _Luma, reference: _Luma) -> Displacement:
         for _ in range(iterations):
             step, covariance = _step(ours, theirs, affine, scale=2.0**level)
             affine = affine + step
-    variances = np.diag(covariance)
-    return Displacement(affine=affine, error=_extent(np.sqrt(variances)))
+    return Displacement(affine=affine, covariance=covariance)
 
 
 def _extent(affine: _Parameters) -> float:
-    """Root mean square over the picture: the coordinates of its pixels have a variance of 1/3."""
-    squares = affine.reshape(2, 3) ** 2
-    return float(np.sqrt((squares @ [1, 1 / 3, 1 / 3]).sum()))
+    """Root mean square over the picture."""
+    return float(np.sqrt((affine.reshape(2, 3) ** 2 @ _MEAN_SQUARES).sum()))
 
 
 def _pyramid(picture: _Luma, levels: int) -> list[_Floats]:
