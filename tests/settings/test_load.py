@@ -164,3 +164,27 @@ def test_the_reference_of_a_stream_may_be_a_playlist() -> None:
         stream(reference="https://origin.example/{name}", reference_rendition="1080p")
     with pytest.raises(ValueError, match="reference_init"):
         stream(reference="https://origin.example/ref.m3u8", reference_init="init.mp4")
+
+
+def test_relative_secrets_are_beside_the_file_unless_systemd_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All settings that name one; with a folder of credentials their names stay."""
+    file = tmp_path / "vqmon.toml"
+    file.write_text(
+        '[history]\nurl = "postgresql://h/d"\npassword_file = "a"\n[kafka]\nmechanism = "SCRAM-SHA-512"\n'
+        'username = "u"\npassword_file = "b"\nencrypted = true\n[notify]\ntoken_file = "c"\n'
+        '[notify.webhooks.w]\nurl = "https://h"\nsecret_files = ["d", "/e"]\n'
+        '[inputs.hooks.h]\nurl = "https://h"\nsecret_files = ["f"]\n[fetch.credentials."h"]\nfile = "g"\n'
+    )
+
+    def secrets() -> list[Path | None]:
+        settings = load_settings(file)
+        lists = settings.notify.webhooks["w"].secret_files, settings.inputs.hooks["h"].secret_files
+        files = settings.history.password_file, settings.kafka.password_file, settings.notify.token_file
+        return [*files, *(path for paths in lists for path in paths), settings.fetch.credentials["h"].file]
+
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert secrets() == [tmp_path / name for name in ("a", "b", "c", "d", "/e", "f", "g")]
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials")
+    assert secrets() == [Path(name) for name in ("a", "b", "c", "d", "/e", "f", "g")]

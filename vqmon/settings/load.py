@@ -1,5 +1,6 @@
 """One frozen tree of settings, read once from a TOML file and `VQMON_*` environment variables."""
 
+import contextlib
 import difflib
 import json
 import os
@@ -44,6 +45,15 @@ _SETTINGS_FILES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 """Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
 
 _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
+_SECRET_FILES = (
+    ("history", "", "password_file"),
+    ("kafka", "", "password_file"),
+    ("notify", "", "token_file"),
+    ("notify", "webhooks", "secret_files"),
+    ("inputs", "hooks", "secret_files"),
+    ("fetch", "credentials", "file"),
+)
+"""Section, its table of tables by name ("" = the section itself), and the setting that names files of secrets."""
 _STREAM_KEYS = ["id", "url", "renditions", "labels", "reference", "reference_init", "reference_rendition"]
 _NAMED: dict[str, type[BaseModel]] = {
     "fetch.credentials": CredentialSettings,
@@ -125,7 +135,8 @@ def load_settings(path: Path | None = None) -> Settings:
 def read_settings(path: Path | None = None) -> tuple[Settings | None, Sequence[str]]:
     """As `load_settings`, but what is wrong is left out, and each is one line of the problems that come second.
 
-    Raises SettingsError for a file that cannot be read as TOML. There are no settings when a variable is wrong.
+    Where a variable is wrong, the settings are those of the file alone. Raises SettingsError for a file that cannot be
+    read as TOML.
     """
     file = path or (Path(os.environ["VQMON_CONFIG"]) if os.environ.get("VQMON_CONFIG") else None)
     if file is not None and not file.is_file():
@@ -143,7 +154,11 @@ def read_settings(path: Path | None = None) -> tuple[Settings | None, Sequence[s
     except ValueError:
         named = _unreadable_list() or "a setting"
         return None, [*problems, f"environment: {named}: lists are JSON, e.g. '[\"foo\"]'"]
-    if settings is not None:
+    if settings is None:
+        # variables are wrong, which cannot be taken out one by one
+        with contextlib.suppress(ValueError):
+            settings = Settings(_env_prefix="\0", **tree)
+    else:
         problems += _contradictions(settings, tree, origin, wrong)
     return settings, list(dict.fromkeys(problems))
 
@@ -180,7 +195,22 @@ def _read_toml(file: Path) -> dict[str, Any]:
     for section, name in (("fetch", "file_roots"), ("scoring", "folders")):
         if isinstance(tree.get(section), dict) and isinstance(tree[section].get(name), list):
             tree[section][name] = [str(file.parent / item) for item in tree[section][name]]
+    if not os.environ.get("CREDENTIALS_DIRECTORY"):
+        _place_secrets(tree, file.parent)
     return tree
+
+
+def _place_secrets(tree: dict[str, Any], folder: Path) -> None:
+    """Make the files of secrets relative to a folder; where systemd has them in one of its own they are names there."""
+    for section, named, name in _SECRET_FILES:
+        table = tree.get(section)
+        tables = table.get(named) if named and isinstance(table, dict) else {"": table}
+        for owner in tables.values() if isinstance(tables, dict) else ():
+            value = owner.get(name) if isinstance(owner, dict) else None
+            if isinstance(value, str):
+                owner[name] = str(folder / value)
+            elif isinstance(value, list):
+                owner[name] = [str(folder / item) if isinstance(item, str) else item for item in value]
 
 
 class _WrongKeys:

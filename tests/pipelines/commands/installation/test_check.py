@@ -50,7 +50,9 @@ def install(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
     monkeypatch.setattr(check, "version", version)
 
 
-def test_of_wrong_settings_only_the_files_are_read_that_they_name(tmp_path: Path) -> None:
+def test_of_wrong_settings_only_the_files_are_read_that_they_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All that is wrong is named at once; nothing is opened."""
     (tmp_path / "rules.toml").write_text('[rules.a]\nkind = "flor"\nbelow = "x"\n')
     text = (
@@ -67,6 +69,17 @@ def test_of_wrong_settings_only_the_files_are_read_that_they_name(tmp_path: Path
     assert "decode.fps" in checks["settings"].text
     assert "source.streams.0.labels" in checks["settings"].text
     assert "'x' is not a number" in checks["rules"].text
+
+    monkeypatch.setenv("VQMON_WEB__PORT", "many")
+    monkeypatch.setenv("VQMON_WEB__PRT", "1")
+    checks = results(tmp_path / "vqmon.toml", text)
+    assert list(checks) == ["settings", "rules", "experiment"]
+    lines = checks["settings"].text.splitlines()
+    for key in ("VQMON_WEB__PORT: ", "'VQMON_WEB__PRT'", "decode.fps", "source.streams.0.labels"):
+        assert sum(key in line for line in lines) == 1
+    assert len(lines) == 4
+    monkeypatch.delenv("VQMON_WEB__PORT")
+    monkeypatch.delenv("VQMON_WEB__PRT")
 
     (tmp_path / "rules.toml").unlink()
     # the shipped rules are right
