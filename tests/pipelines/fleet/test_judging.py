@@ -43,7 +43,7 @@ FIELDS = st.sampled_from(
     ["sequence", "url", "starts_at", "duration_seconds", "labels", "init_url", "rendition", "extra"]
 )
 RENDITION_FIELDS = st.sampled_from(["name", "width", "bitrate_kbps", "codecs", "labels"])
-HEADERS = st.lists(st.tuples(st.text(max_size=10), st.binary(max_size=20)), max_size=4)
+HEADERS = st.lists(st.tuples(st.text(max_size=10), st.one_of(st.none(), st.binary(max_size=20))), max_size=4)
 
 
 @st.composite
@@ -64,10 +64,15 @@ async def outcome_of(record: Record) -> None:
     judged = judge.judge_records([looked])
     assert judged.count == 1
     assert list(judged.observed) == [looked]
-    written = [record for record in judged.records if record.topic == NAMES.quality]
+    written = [outgoing for outgoing in judged.records if outgoing.topic == NAMES.quality]
     assert len(written) == 1
     assert cloudevents.parse_outcome(written[0].value or b"") == looked.outcome
-    assert (looked.rejected is not None) == any(record.topic == NAMES.rejected for record in judged.records)
+    copies = [copy for copy in judged.records if copy.topic == NAMES.rejected]
+    assert len(copies) == (looked.rejected is not None)
+    for copy in copies:
+        # null stays null
+        assert (copy.key, copy.value) == (record.key, record.value)
+        assert copy.headers[: len(record.headers)] == record.headers
 
 
 @settings(deadline=None, max_examples=200)
@@ -78,7 +83,7 @@ async def outcome_of(record: Record) -> None:
     timestamp_ms=st.integers(-(2**63), 2**63 - 1),
 )
 async def test_any_record_has_one_outcome(
-    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], timestamp_ms: int
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]], timestamp_ms: int
 ) -> None:
     """Nothing that a producer can write ends the worker."""
     await outcome_of(Record(0, 7, key, value, tuple(headers), timestamp_ms))
