@@ -68,7 +68,7 @@ def decode(media: bytes, hardware: HardwareDecoder | None = None) -> tuple[dict[
     collector, facts = decode_segment(media, request, memory, FrameResampler(av.filter.Graph), hardware=hardware)
     answer = collector.answer(facts)
     notes = answer["media"].pop("notes")
-    return {**answer, "details": collector.details}, notes, memory.tobytes()
+    return {**answer, "details": collector.packed_details()}, notes, memory.tobytes()
 
 
 @pytest.mark.parametrize(
