@@ -40,8 +40,9 @@ _MARGIN_SHARE = 0.05
 _AFFINE = 6
 # over the picture, of 1 and of the coordinates -1..1 across and down
 _MEAN_SQUARES = np.array([1, 1 / 3, 1 / 3])
-# luma, 8-bit: below it differences are rounding; of Huber's weights: this, and so many median differences
-_ROUNDING, _HUBER_LEVELS, _HUBER_MEDIANS = 1.0, 6.0, 4.0
+# luma, 8-bit: below it differences are rounding; of robust weights: this, and so many lower
+# quartiles of the differences
+_ROUNDING, _ROBUST_LEVELS, _ROBUST_QUARTILES = 1.0, 6.0, 4.0
 # px: how far a picture without detail may be moved
 _PRIOR_PX = 10.0
 # px of REGISTRATION_SIZE, root mean square over the picture: what scalers do, what the error of the fit may add (the
@@ -244,8 +245,9 @@ def measure_displacement(picture: _Luma, reference: _Luma) -> Displacement:
     An affine displacement, a gain and an offset of luma are fitted by least squares to all pixels at once, from coarse
     to fine: B. D. Lucas and T. Kanade, "An iterative image registration technique with an application to stereo
     vision", IJCAI 1981. The gradients are those of the reference, which the coding of the segment does not disturb, so
-    that what is left of a poor encode tells its place too. Pixels that differ far more than most, as those of a logo,
-    count less (Huber's weights). Where the pictures have no detail, nothing speaks for a displacement.
+    that what is left of a poor encode tells its place too.
+    Pixels that differ far more than a quarter of them, as those of a graphic, hardly count (redescending weights, as
+    Geman's and McClure's). Where the pictures have no detail, nothing speaks for a displacement.
     """
     affine, covariance = np.zeros(_AFFINE), np.zeros((_AFFINE, _AFFINE))
     pyramids = [_pyramid(each, _LEVELS[0][0]) for each in (picture, reference)]
@@ -290,8 +292,8 @@ def _step(
     residuals: _Floats = (ours - moved)[rows, columns].ravel()
     residuals -= float(np.median(residuals))
     magnitudes = np.abs(residuals)
-    limit = np.float32(_HUBER_LEVELS + _HUBER_MEDIANS * float(np.median(magnitudes)))
-    weights = limit / np.maximum(magnitudes, limit)
+    limit = np.float32(_ROBUST_LEVELS + _ROBUST_QUARTILES * float(np.quantile(magnitudes[::7], 0.25)))
+    weights = (limit / np.maximum(magnitudes, limit)) ** 4
     weighted = design * weights[:, None]
     normal = (weighted.T @ design).astype(np.float64)
     variance = max(_ROUNDING, float((weights * residuals * residuals).mean()))
