@@ -381,7 +381,7 @@ class ReferenceComparer:
                 if abs(alignment.offset_seconds - near_seconds) <= theirs.track.period / 2:
                     return theirs, alignment, borders
                 expected_seconds = alignment.offset_seconds
-                theirs.held.clear()  # before as many are held of the whole
+        theirs = ReferenceSide()  # frees the frames of the part before as many are held of the whole
         partners = [time + expected_seconds - near_seconds for time in window.partner_seconds]
         theirs = self._collect(enumerate(reference()), replace(window, partner_seconds=partners))
         return theirs, *self._align(segment, track, theirs, near_seconds)
