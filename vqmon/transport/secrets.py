@@ -9,8 +9,9 @@ from vqmon.errors import SettingsError
 def read_secret(path: Path, *, setting: str) -> str:
     """Read a secret from the file that a setting names, and strip white space around it.
 
-    A relative path is looked up in `$CREDENTIALS_DIRECTORY`, or without that in the working folder. Raises
-    SettingsError, which names setting and file but never shows the text, when the file cannot be read or is empty.
+    A relative path is looked up in `$CREDENTIALS_DIRECTORY`, or without that in the working folder; those of a settings
+    file are absolute by then. Raises SettingsError, which names setting and file but never shows the text, when the
+    file cannot be read or is empty.
     """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     file = path if path.is_absolute() or not folder else Path(folder) / path

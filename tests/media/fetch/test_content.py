@@ -43,6 +43,8 @@ def test_the_limit_holds_for_the_content() -> None:
     with pytest.raises(FetchError) as caught:
         decompress(gzip.compress(bytes(10_000_000)), "gzip", max_bytes=1000)
     assert caught.value.reason == "too_large"
+    with pytest.raises(FetchError, match="more than 10000 gzip members"):
+        decompress(gzip.compress(b"") * 10_001, "gzip", max_bytes=10)
     assert TEXT.startswith(decompress(gzip.compress(TEXT)[:-20], "gzip", max_bytes=10**6))
 
 

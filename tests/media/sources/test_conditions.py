@@ -202,6 +202,14 @@ DASH: dict[str, tuple[str | Files, list[str]]] = {
     "an ampersand that begins no entity": (
         mpd(f"<BaseURL>a/b?c=1&amp;d=2&e=3&amp</BaseURL>{ONE_SET}"), ["90p 0 a/v1.m4s 2", "90p 1 a/v2.m4s 2"],
     ),
+    "an ampersand beside text in CDATA": (
+        mpd(f"<!-- & --><BaseURL><![CDATA[a&b/]]></BaseURL>{ONE_SET.replace('v$', 'v?d&e=$')}"),
+        ["90p 0 a&b/v?d&e=1.m4s 2", "90p 1 a&b/v?d&e=2.m4s 2"],
+    ),
+    "an ampersand in another encoding": (
+        mpd(f"<BaseURL>\xe9/?b&c</BaseURL>{ONE_SET}").replace('"1.0"', '"1.0" encoding="latin-1"', 1).encode("latin-1"),
+        ["90p 0 \xe9/v1.m4s 2", "90p 1 \xe9/v2.m4s 2"],
+    ),
     "bytes that are no UTF-8": (mpd(ONE_SET.replace("<Period>", '<Period id="\xe9">')).encode("latin-1"), VIDEO),
     "a last number and no duration": (
         mpd(ONE_SET.replace('duration="2"', 'duration="2" startNumber="5" endNumber="6"'), attributes=""),

@@ -17,6 +17,10 @@ from vqmon.testing import GreyLevelScorer, make_decoded, make_segment
 VIEW = View(kind="stretch", width=64, height=36)
 TILES = View(kind="tiles", width=64, height=36, short_side=64, columns=4, rows=3)
 FILM = "testsrc2=size=480x270:rate=10:duration=8,noise=alls=20:all_seed=7"
+BEGINS_TO_MOVE = (
+    "testsrc2=size=1280x272:rate=50:duration=0.02,noise=alls=99:all_seed=7,gblur=sigma=2.5,loop=199:1,setpts=N/50/TB,"
+    "crop=480:272:x='if(lt(t,2),0,(t-2)*300)'"
+)
 HALF_BLURRED = (
     "split[whole][part];[part]crop=iw/2:ih:0:0,gblur=sigma=4[soft];"
     "[whole][soft]overlay=0:0:enable='between(t,2.95,5.95)'"
@@ -71,6 +75,16 @@ async def test_half_a_picture_blurred_for_three_seconds_is_found() -> None:
     assert [heat_map.measure for heat_map in decoded.reference.heat_maps] == ["ssim"]
     clean_map = RecentDetail().heat_map(make_segment(0), clean.detail)
     assert clean_map is None or max(clean_map.means) < 0.02
+
+
+async def test_movement_in_interlaced_pictures_is_no_loss_of_detail() -> None:
+    """A still picture that begins to move: the lines of two fields then differ as fine detail does."""
+    fields = ("-flags", "+ilme+ildct", "-x264-params", "tff=1")
+    media = clip(*x264("-crf", "18", *fields), "-vf", "tinterlace=interleave_top,setfield=tff", source=BEGINS_TO_MOVE)
+    async with DecoderPool(1, limits=DecodeLimits(deadline_seconds=120.0)) as pool:
+        decoded = await pool.decode(media, views=[VIEW], with_heat_maps=True)
+    assert decoded.media.is_interlaced
+    assert RecentDetail().heat_map(make_segment(0), decoded.detail) is None
 
 
 async def test_the_segment_before_tells_of_damage_that_fills_a_segment() -> None:

@@ -58,8 +58,10 @@ def _inflate(body: bytes, bits: int, max_bytes: int) -> bytes:
                 position += _STEP_BYTES
             if inflater.eof:
                 # gzip files may be concatenated (RFC 1952 2.2); anything else that follows is not part of the body
-                if not is_gzip(rest) or member_count == _MAX_MEMBERS:
+                if not is_gzip(rest):
                     break
+                if member_count == _MAX_MEMBERS:
+                    raise FetchError("too_large", f"more than {_MAX_MEMBERS} gzip members")
                 inflater, member_count = zlib.decompressobj(bits), member_count + 1
             content += inflater.decompress(rest, min(_STEP_BYTES, max_bytes + 1 - len(content)))
             if len(content) > max_bytes:

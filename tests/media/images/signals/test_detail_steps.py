@@ -14,6 +14,7 @@ from vqmon.media.images.signals.detail_steps import DetailSteps
 SHAPE = (9, 16)
 LEFT = np.s_[:, :8]
 FPS = 10
+BLACK = {"fine": 0, "coarse": 0, "luma": 16}
 
 
 def frames(*, seed: int = 0, seconds: float = 10, cuts: tuple[float, ...] = ()) -> list[DetailGrid]:
@@ -75,6 +76,17 @@ def test_a_clear_loss_or_gain_alone_reaches_to_the_cut() -> None:
         assert damaged_seconds(grids) == [second for second in seconds if share == 0.3]
 
 
+def test_black_between_two_scenes_is_a_cut() -> None:
+    """What begins in a scene alone does not go on behind it, and what ends in one did not begin before it."""
+    black = DetailGrid(**{name: np.full(SHAPE, level, np.float32) for name, level in BLACK.items()})
+    grids = frames(cuts=(5.0,))
+    grids[47:50] = [black] * 3
+    begins = [soften(grid, LEFT, 0.2) if 30 <= number < 47 else grid for number, grid in enumerate(grids)]
+    assert damaged_seconds(begins) == [3, 4]
+    ends = [soften(grid, LEFT, 0.2) if 50 <= number < 70 else grid for number, grid in enumerate(grids)]
+    assert damaged_seconds(ends) == [5, 6]
+
+
 def test_what_content_does_is_no_damage() -> None:
     """Slow changes, small parts, a moment, and a text that vanishes."""
     slow, small, moment, text = (frames(), frames(), frames(), frames())
@@ -98,3 +110,10 @@ def test_frames_far_apart_tell_nothing() -> None:
     for number, grid in enumerate(frames(seconds=1)):
         steps.add_frame(float(number), partial(replace, grid))
     assert steps.losses([0.0]) is None
+
+
+def test_a_clock_that_goes_back_tells_nothing() -> None:
+    steps = DetailSteps()
+    for time, grid in zip((*np.arange(100, 102, 0.1), *np.arange(0, 2, 0.1)), frames(seconds=4), strict=True):
+        steps.add_frame(float(time), partial(replace, grid))
+    assert steps.losses([100.0, 1.0]) is None

@@ -75,6 +75,8 @@ class FrameCollector:
         # (seconds, grid) of the sampled frames; without a time when the frame has none
         self._details: list[tuple[float | None, DetailGrid]] = []
         self._detail_steps = DetailSteps()
+        # whether a frame was, of those that are compared
+        self._is_interlaced = False
         # fingerprints of the first and the last sampled frame
         self._edges: list[str] = []
         self._picture_facts: dict[str, Any] = {}
@@ -153,16 +155,27 @@ class FrameCollector:
         if frame is None:
             self._meter.mark_gap()
             return
-        if self._request.with_heat_maps and (time_seconds := self._stream_seconds(frame)) is not None:
-            orientation = self._orientation or read_orientation(frame)
-            self._detail_steps.add_frame(
-                time_seconds, lambda: measure_detail_fast(orientation.apply(luma_plane(frame)))
-            )
+        if self._request.with_heat_maps:
+            self._compare_detail(frame)
         luma = subsample_luma(frame)
         self._meter.add_intermediate(luma, is_key=bool(frame.key_frame), timestamp=frame.pts)
         # of interlaced pictures one field: both show different moments
         step = 2 if frame.interlaced_frame else 1
         self._meter.add_native(luma, index=index, read_luma=lambda: luma_plane(frame)[::step])
+
+    def _compare_detail(self, frame: av.VideoFrame) -> None:
+        """Compare the detail of a decoded frame with that of the one before."""
+        time_seconds = self._stream_seconds(frame)
+        if time_seconds is None:
+            return
+        if frame.interlaced_frame and not self._is_interlaced:
+            # from now on one field is read, also of progressive frames between: combs are detail that movement makes
+            self._is_interlaced, self._detail_steps = True, DetailSteps()
+        step = 2 if self._is_interlaced else 1
+        orientation = self._orientation or read_orientation(frame)
+        self._detail_steps.add_frame(
+            time_seconds, lambda: measure_detail_fast(orientation.apply(luma_plane(frame)[::step]))
+        )
 
     def packed_details(self) -> list[bytes]:
         """A packed `DetailGrid` per sampled frame, sent behind the thumbnails."""

@@ -31,12 +31,14 @@ _MIN_REST_CELLS = 9
 _MIN_CELLS, _MIN_CLEAR_CELLS, _MIN_CLEAR_LOG_RATIO = 16, 32, 0.65
 """Of 144 cells: for a loss that a gain follows, and for one alone."""
 _MIN_COMMON_SHARE = 0.4
+_FLAT_LEVELS = 1.0
 _MIN_INTERVAL_SECONDS, _MAX_GAP_SECONDS = 0.035, 0.2
 """Between frames that are compared: of those nearer some are left out; those farther apart show nothing alone."""
 _MAX_GAP_SHARE = 2 / 3
 _MIN_SECONDS = 0.5
 """A loss that is shorter is movement."""
-_MAX_STEPS = 1_000
+_MAX_STEPS = 400
+"""And cuts of a segment; of more nothing is told."""
 
 _Mask = NDArray[np.bool_]
 
@@ -73,10 +75,12 @@ class DetailSteps:
         self._cuts: list[float] = []
         # seconds between the first and the last frame, and in gaps
         self._seconds = self._gap_seconds = 0.0
+        self._is_in_order = True
 
     def add_frame(self, time_seconds: float, measure: Callable[[], DetailGrid]) -> None:
         """Note the next frame in presentation order; `measure` gives its grid, should it be needed."""
         if self._previous is not None and time_seconds - self._previous[0] < _MIN_INTERVAL_SECONDS:
+            self._is_in_order &= time_seconds >= self._previous[0]
             return
         grid = measure()
         detail = relative_detail(grid) + np.float32(_NOISE)
@@ -88,7 +92,9 @@ class DetailSteps:
         has_gap = apart > _MAX_GAP_SECONDS
         self._seconds += apart
         self._gap_seconds += apart if has_gap else 0.0
-        if not is_same_scene(before.luma - before.luma.mean(), grid.luma - grid.luma.mean()):
+        if _is_flat(before) != _is_flat(grid) or not is_same_scene(
+            before.luma - before.luma.mean(), grid.luma - grid.luma.mean()
+        ):
             self._cuts.append(time_seconds)
             return
         change, common = np.log(detail / old), np.minimum(detail, old)
@@ -109,9 +115,12 @@ class DetailSteps:
     def losses(self, times_seconds: Sequence[float]) -> list[Losses] | None:
         """(rows, columns) of 0..1 at the times of frames: what cells lack of their fine detail.
 
-        None where gaps between the frames take more than two thirds of the time.
+        None where gaps between the frames take more than two thirds of the time, where it goes back, and of too many
+        steps and cuts.
         """
         if not self._seconds or self._gap_seconds > _MAX_GAP_SHARE * self._seconds:
+            return None
+        if not self._is_in_order or len(self._steps) + len(self._cuts) >= _MAX_STEPS:
             return None
         intervals = list(_intervals(self._steps, self._cuts))
         nothing = np.zeros((GRID_ROWS, GRID_COLUMNS), np.float32)
@@ -120,6 +129,11 @@ class DetailSteps:
             within = [each.lost for each in intervals if each.first <= time < each.last]
             result.append(np.max(within, axis=0) if within else nothing)
         return result
+
+
+def _is_flat(grid: DetailGrid) -> bool:
+    """Whether it is of one level, as black between scenes is: it correlates with nothing."""
+    return float(np.ptp(grid.luma)) < _FLAT_LEVELS
 
 
 def _with_neighbours(cells: _Mask) -> _Mask:

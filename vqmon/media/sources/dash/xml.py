@@ -1,8 +1,9 @@
 """Parsing of MPD XML: elements without namespaces, numbers and durations within bounds."""
 
 import codecs
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -25,6 +26,7 @@ _DURATION = re.compile(
 _DURATION_UNITS_SECONDS = (31_536_000, 2_592_000, 604_800, 86_400, 3_600, 60, 1)
 _MAX_DURATION_SECONDS = 1e11
 _LONE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,6});)")
+_CDATA = b"<![CDATA["
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _RANGE = re.compile(r"\s*(\d{1,18})-(\d{1,18})\s*")
 # some packagers write whole numbers as floats
@@ -46,18 +48,34 @@ def parse_xml(body: bytes) -> Element:
     # nothing may stand before the declaration, and what does is usually a blank line; NULs fill up files
     body = body.lstrip(b" \t\r\n").rstrip(b" \t\r\n\0") if not body.startswith(_UTF16_MARKS) else body
     try:
-        try:
-            root: Element = fromstring(body, forbid_dtd=True)
-        except ParseError:
-            root = fromstring(_repaired(body)[:_MAX_XML_BYTES], forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        for repaired in _repairs(body):
+            with contextlib.suppress(ParseError):
+                root: Element = fromstring(repaired[:_MAX_XML_BYTES], forbid_dtd=True)
+                return root
+    except (DefusedXmlException, ValueError, LookupError) as error:
         raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
-    return root
+    raise SegmentError("playlist", "the XML cannot be parsed (ParseError)")
 
 
-def _repaired(body: bytes) -> bytes:
-    """The document with `&` escaped where it begins no entity, and without bytes that are no UTF-8."""
-    return _LONE_AMPERSAND.sub(b"&amp;", body.decode("utf-8", "replace").encode())
+def _repairs(body: bytes) -> Iterator[bytes]:
+    """The document, then with `&` escaped where it begins no entity, then also without bytes that are no UTF-8."""
+    yield body
+    if b"\0" in body[:4]:
+        # UTF-16: there are no bytes of single characters
+        return
+    yield _escape_ampersands(body)
+    text = body.decode("utf-8", "replace").encode()
+    if text != body:
+        yield _escape_ampersands(text)
+
+
+def _escape_ampersands(body: bytes) -> bytes:
+    """With `&amp;` for each `&` that begins no entity; what is in CDATA sections is text already."""
+    first, *others = body.split(_CDATA)
+    parts = [_LONE_AMPERSAND.sub(b"&amp;", first)]
+    for text, end, rest in (other.partition(b"]]>") for other in others):
+        parts.append(text + end + _LONE_AMPERSAND.sub(b"&amp;", rest))
+    return _CDATA.join(parts)
 
 
 def local_name(element: Element) -> str:

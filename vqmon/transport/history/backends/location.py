@@ -13,7 +13,7 @@ class PostgresAddress:
     """A PostgreSQL database; the password is never part of the URL."""
 
     url: str
-    # an absolute path, or a name in $CREDENTIALS_DIRECTORY; None: libpq finds it (~/.pgpass, peer, certificate)
+    # a name in $CREDENTIALS_DIRECTORY, without that a path; None: libpq finds it (~/.pgpass, peer, certificate)
     password_file: Path | None = None
 
     def __str__(self) -> str:
