@@ -134,7 +134,9 @@ class OutcomeReader:
         self._open_group = open_group
         # replaced when positions are set anew: what was polled before then is polled again
         self._partitions: dict[int, _PartitionRecords] = {}
-        self._lacking: set[int] = set()
+        # partitions that the control topic has
+        self._control_count = 0
+        self._lacking: Collection[int] = ()
         self._consumer = open_assigned(control_topic)
         self._control = open_reader(control_topic, "control", lambda *_: self._consumer)
         self._outcomes = open_reader(topic, "outcome", self._join_group)
@@ -144,8 +146,8 @@ class OutcomeReader:
 
         def on_assigned(partitions: Collection[int]) -> None:
             self._partitions = {}
-            self._consumer.assign(partitions)
             self._control.assigned(partitions)
+            self._assign_control()
             assigned(partitions)
 
         async def on_revoked(partitions: Collection[int]) -> None:
@@ -155,6 +157,15 @@ class OutcomeReader:
 
         return self._open_group(topic, on_assigned, on_revoked)
 
+    def _assign_control(self) -> None:
+        # A client that waits for a partition that does not exist asks for metadata without pause.
+        lacking = self._lacking_partitions()
+        self._consumer.assign([partition for partition in self._control.partitions if partition not in lacking])
+
+    def _lacking_partitions(self) -> Collection[int]:
+        """The assigned partitions that the control topic does not have."""
+        return [partition for partition in self._control.partitions if partition >= self._control_count]
+
     @property
     def is_settled(self) -> bool:
         """Whether the group has assigned partitions to us, be it none, and all of them are being read."""
@@ -162,6 +173,7 @@ class OutcomeReader:
 
     async def start(self) -> None:
         await self._control.start()
+        self._control_count = await self._control.partition_count(self._control.topic)
         await self._outcomes.start()
 
     async def stop(self) -> None:
@@ -181,11 +193,16 @@ class OutcomeReader:
 
     async def resume_assigned(self) -> None:
         """Start to read newly assigned partitions from the offsets in the history."""
-        if not self._outcomes.waiting:
+        # A rebalance while they are resumed may leave one that waits on one of the topics alone.
+        if not self._outcomes.waiting and not self._control.waiting:
             return
         count = await self._outcomes.partition_count(self._control.topic)
-        lacking = {partition for partition in self._outcomes.waiting if partition >= count}
-        if lacking - self._lacking:
+        if count != self._control_count:
+            self._control_count = count
+            self._assign_control()
+            self.reset_positions()
+        lacking = self._lacking_partitions()
+        if set(lacking) - set(self._lacking):
             remedy = f"give {self._control.topic} as many partitions as {self._outcomes.topic} has"
             log.warning(**log_event("record.no_control_partition", partitions=sorted(lacking), remedy=remedy))
         self._lacking = lacking
@@ -196,7 +213,8 @@ class OutcomeReader:
         """Return the records that have arrived and whose place is known, in order partition by partition."""
         partitions = self._partitions
         held = [number for number, records in partitions.items() if records.outcomes]
-        polled = await self._outcomes.poll_records(seconds=0.0 if held else seconds, max_records=max_records, skip=held)
+        skip = [*held, *self._control.waiting]
+        polled = await self._outcomes.poll_records(seconds=0.0 if held else seconds, max_records=max_records, skip=skip)
         for number, outcomes in polled.items():
             partitions.setdefault(number, _PartitionRecords()).outcomes = outcomes
         incomplete = await self._read_control(partitions, max_records=max_records)
@@ -267,9 +285,18 @@ class OutcomeReader:
             yield readers[kind].batch(number, run, previous[kind], after)
             previous[kind] = after
 
+    async def marker_batches(self) -> Sequence[RecordBatch]:
+        """Those of both topics, for partitions of which nothing waits."""
+        partitions = self._partitions
+        held = [number for number, records in partitions.items() if records.outcomes or records.ends]
+        readers = (self._outcomes, self._control)
+        batches = [batch for reader in readers for batch in await reader.marker_batches(skip=held)]
+        return batches if partitions is self._partitions else []
+
     async def lags_by_topic(self) -> Mapping[str, Mapping[int, int]]:
         """Topic -> partition -> records not in the history yet, those that wait for their place among them."""
-        outcome_lags, control_lags = dict(await self._outcomes.lags()), dict(await self._control.lags())
+        outcome_lags = dict(await self._outcomes.lags())
+        control_lags = dict(await self._control.lags(skip=self._lacking_partitions()))
         partitions = self._partitions
         for number, records in partitions.items():
             if records.outcomes and number in outcome_lags and partitions is self._partitions:

@@ -40,6 +40,9 @@ _MAX_RECORDS = 2000
 _BACKOFF = Backoff(first_seconds=1.0, last_seconds=5.0)
 _LAG_INTERVAL_SECONDS = 1.0
 
+_MARKERS_INTERVAL_SECONDS = 60.0
+"""How often offsets are moved past the transaction markers behind the last records; retention is longer than that."""
+
 _LEAVE_GROUP_SECONDS = 8.0
 """The part of the time for draining that is kept for closing the consumers."""
 
@@ -74,6 +77,7 @@ class Recorder:
         self._progress = context.service.progress
         self._writing = asyncio.Lock()
         self._lag_measured_at = 0.0
+        self._markers_passed_at = 0.0
         topics = context.topics
         self._readers: Sequence[OutcomeReader | TopicReader] = [
             OutcomeReader(
@@ -104,6 +108,7 @@ class Recorder:
             while not self._stop.is_set():
                 started_at = time.monotonic()
                 await self._record_once()
+                await self._pass_markers()
                 await self._measure_lag()
                 left_seconds = self._context.gather_seconds - (time.monotonic() - started_at)
                 if left_seconds > 0:
@@ -166,6 +171,14 @@ class Recorder:
         self._meters.count("vqmon.record.again", reason="unreachable")
         log.warning(**log_event("history.unreachable", error=error, again_seconds=RETRY_SECONDS))
         await wait_or_stop(self._stop, RETRY_SECONDS)
+
+    async def _pass_markers(self) -> None:
+        if time.monotonic() - self._markers_passed_at < _MARKERS_INTERVAL_SECONDS:
+            return
+        self._markers_passed_at = time.monotonic()
+        batches = [batch for reader in self._readers for batch in await reader.marker_batches()]
+        if batches:
+            await self._write(parse_record_batches(batches))
 
     async def _measure_lag(self) -> None:
         if time.monotonic() - self._lag_measured_at < _LAG_INTERVAL_SECONDS:

@@ -59,6 +59,11 @@ class TopicReader:
         return self._has_assignment and None not in self._positions.values()
 
     @property
+    def partitions(self) -> Collection[int]:
+        """The partitions that are assigned."""
+        return list(self._positions)
+
+    @property
     def waiting(self) -> Sequence[int]:
         """The partitions that are assigned and not read yet."""
         return [partition for partition, position in self._positions.items() if position is None]
@@ -154,6 +159,22 @@ class TopicReader:
             records=[(record.offset, record.value) for record in records],
         )
 
+    async def marker_batches(self, *, skip: Collection[int] = ()) -> Sequence[RecordBatch]:
+        """Batches without records for partitions that were read beyond the offset in the history.
+
+        What lies between are transaction markers and aborted records, provided that all records that were polled are in
+        the history. An offset before them would count as deleted unread once retention has removed them.
+        """
+        batches = []
+        for partition, position in list(self._positions.items()):
+            if position is None or partition in skip or self._positions.get(partition) is not position:
+                continue
+            offset = await self.next_offset(partition)
+            # The partition may have been revoked meanwhile.
+            if offset > (position.stored_offset or 0) and self._positions.get(partition) is position:
+                batches.append(self.batch(partition, (), position.stored_offset, offset))
+        return batches
+
     def advance(self, steps: Sequence[OffsetCommit]) -> None:
         """Move the positions of partitions whose new offsets are in the history now."""
         for step in steps:
@@ -164,15 +185,18 @@ class TopicReader:
         """Topic -> its `lags`."""
         return {self.topic: await self.lags()}
 
-    async def lags(self) -> Mapping[int, int]:
+    async def lags(self, *, skip: Collection[int] = ()) -> Mapping[int, int]:
         """Partition -> records not in the history yet; transaction markers do not count.
 
         A partition that is not read now, such as while the history cannot be written, has the lag since it was.
         """
         lags = {}
         for partition, position in list(self._positions.items()):
+            if partition in skip:
+                continue
             offsets = await self._group.partition_offsets(partition)
-            if position is not None:
+            # One that was revoked meanwhile has no position.
+            if position is not None and self._positions.get(partition) is position:
                 self._read_until[partition] = await self._group.next_fetch_offset(partition)
             lags[partition] = max(0, offsets.end - self._read_until.get(partition, offsets.beginning))
         return lags

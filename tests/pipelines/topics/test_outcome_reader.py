@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Literal
@@ -14,7 +14,7 @@ from pipelines.topics.topic_reader import OpenGroup, TopicReader
 from vqmon.core.alerts.annotations import DeployMarker, stream_end
 from vqmon.transport.history.ingest import OffsetCommit, RecordBatch, RecordKind
 from vqmon.transport.kafka.in_memory import MemoryAssignedConsumer, MemoryBroker, MemoryGroupConsumer
-from vqmon.transport.kafka.records import INPUT_HEADER, OnAssigned, OnRevoked
+from vqmon.transport.kafka.records import INPUT_HEADER, OnAssigned, OnRevoked, PartitionOffsets
 from vqmon.transport.wire.control_messages import control_message_key, encode_control_message
 
 OUTCOMES, CONTROL = "v.quality", "v.control"
@@ -202,9 +202,67 @@ async def test_a_partition_without_one_of_the_control_topic_waits_alone(caplog: 
     topics.put("a")
     assert await topics.poll() == ["a outcome"]
     assert not topics.reader.is_settled
+    assert await topics.reader.lags_by_topic() == {OUTCOMES: {0: 0, 1: 1}, CONTROL: {0: 0}}
     await topics.poll()
     assert [record.message for record in caplog.records].count("record.no_control_partition") == 1
     topics.broker.partition_counts.clear()
     topics.expected["a"].append(b"a 1")
     assert await topics.poll() == ["a outcome"]
+    assert topics.reader.is_settled
+
+
+async def test_lags_are_measured_before_it_is_known_which_partitions_the_control_topic_lacks() -> None:
+    """Its offsets are not asked: a client would wait for them in vain."""
+    topics = Topics(partitions=2)
+    topics.broker.partition_counts[CONTROL] = 1
+    await topics.reader.start()
+    assert (await topics.reader.lags_by_topic())[CONTROL] == {0: 0}
+
+
+@pytest.mark.parametrize("asked", range(1, 4))
+async def test_a_rebalance_while_partitions_are_resumed_leaves_none_behind(asked: int) -> None:
+    """A second recorder comes while the offsets of a partition of outcomes are being read."""
+    topics = await opened(Topics(partitions=3))
+    consumer = topics.reader._outcomes._group
+    assert isinstance(consumer, MemoryGroupConsumer)
+    read_offsets, counts = consumer.partition_offsets, iter(range(1, 100))
+
+    async def revoked(partitions: Collection[int]) -> None:
+        pass
+
+    async def rebalance_and_read_offsets(partition: int) -> PartitionOffsets:
+        if next(counts) == asked:
+            other = topics._open_group(OUTCOMES, lambda partitions: None, revoked)
+            await other.start()
+        return await read_offsets(partition)
+
+    consumer.partition_offsets = rebalance_and_read_offsets  # type: ignore[method-assign]
+    topics.put("a", "end")
+    topics.put("a")
+    seen = [entry for _ in range(4) for entry in await topics.poll()]
+    assert seen == ["a control", "a outcome"]
+    assert topics.reader.is_settled
+
+
+async def test_offsets_are_moved_past_transaction_markers_where_nothing_waits() -> None:
+    """Else a restart would miss a marker that retention has removed with the records before it."""
+    topics = await opened(Topics())
+    for kind in ("outcome", "outcome", "end"):
+        topics.put("a", kind)
+    topics.broker.markers[OUTCOMES, 0] = topics.broker.markers[CONTROL, 0] = 1
+    assert await topics.poll(max_records=1) == ["a outcome"]
+    # An end waits.
+    assert await topics.reader.marker_batches() == []
+    while await topics.poll():
+        pass
+    ends = {(topic, 0): topics.broker.end_offset(topic, 0) for topic in (OUTCOMES, CONTROL)}
+    assert topics.stored == ends
+    topics._record(await topics.reader.marker_batches())
+    assert topics.stored == {key: end + 1 for key, end in ends.items()}
+    assert await topics.reader.marker_batches() == []
+    topics.broker.beginning_offsets.update(topics.stored)
+    await topics.reader.stop()
+    topics.reader = topics.new_reader()
+    await topics.reader.start()
+    assert await topics.poll() == []
     assert topics.reader.is_settled

@@ -246,6 +246,26 @@ async def test_what_cannot_be_read_holds_nothing_up(history_location: HistoryLoc
         check(fleet, history)
 
 
+async def test_a_topic_whose_records_were_all_read_and_deleted_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transaction markers behind the last record are no records, also for a restart after retention removed them."""
+    monkeypatch.setattr("pipelines.topics.recorder._MARKERS_INTERVAL_SECONDS", 0.0)
+    fleet = Fleet()
+    fleet.publish_outcomes("a", 3)
+    fleet.broker.markers["v.quality", 1] = 1
+    end = fleet.broker.high_watermark("v.quality", 1)
+    with open_history(tmp_path / "history.db", "record") as history:
+        with recorder_context(history, fleet) as context:
+            async with recording(context):
+                await until(lambda: history.queries.next_offsets("v.quality").get(1) == end)
+        fleet.broker.beginning_offsets["v.quality", 1] = end
+        with recorder_context(history, fleet) as context:
+            async with recording(context):
+                await until(lambda: context.service.progress.is_ready)
+        check(fleet, history)
+
+
 async def test_records_that_were_deleted_unread_stop_it_unless_told_otherwise(tmp_path: Path) -> None:
     """A gap is an error that says what to set; with `go_on` it is accepted."""
     fleet = Fleet()

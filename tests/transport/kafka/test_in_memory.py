@@ -69,7 +69,7 @@ async def test_the_position_passes_transaction_markers_at_the_end() -> None:
     await assignment.member.poll([0], seconds=0, max_records=9)
     assert await assignment.member.next_fetch_offset(0) == 3
     offsets = await assignment.member.partition_offsets(0)
-    assert (offsets.committed, offsets.beginning, offsets.end) == (None, 0, 1)
+    assert (offsets.committed, offsets.beginning, offsets.end) == (None, 0, 3)
 
 
 def opened(broker: MemoryBroker) -> MemoryTransactionalProducer:

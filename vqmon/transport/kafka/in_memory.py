@@ -71,6 +71,10 @@ class MemoryBroker:
         """The end offset for a reader of committed records."""
         return min(self.stable_offsets.get((topic, partition), 1 << 62), self.end_offset(topic, partition))
 
+    def stable_high_watermark(self, topic: str, partition: int) -> int:
+        """The end offset for a reader of committed records, transaction markers included."""
+        return min(self.stable_offsets.get((topic, partition), 1 << 62), self.high_watermark(topic, partition))
+
     def high_watermark(self, topic: str, partition: int) -> int:
         """The offset after all records and transaction markers."""
         return self.end_offset(topic, partition) + self.markers[topic, partition]
@@ -236,10 +240,12 @@ class MemoryGroupConsumer:
 
     async def partition_offsets(self, partition: int) -> PartitionOffsets:
         """The committed offset of a partition, and its beginning and end offsets."""
+        if partition >= self._broker.partition_counts.get(self._topic, self._broker.partitions):
+            raise BrokerError("read the beginning and end offsets: there is no such partition")
         return PartitionOffsets(
             committed=await self.committed(partition),
             beginning=self._broker.beginning_offsets[self._topic, partition],
-            end=self._broker.stable_offset(self._topic, partition),
+            end=self._broker.stable_high_watermark(self._topic, partition),
         )
 
     def resume(self, partition: int, *, offset: int) -> None:
