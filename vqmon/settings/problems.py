@@ -1,7 +1,8 @@
 """Plain sentences for what is wrong with a value of a settings or experiments file."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, time
 from typing import TypeVar
 
@@ -32,14 +33,22 @@ _KINDS = {
 """First word of a pydantic error -> what the value must be, in the words of TOML."""
 
 
+@contextmanager
+def collect_problems(problems: list[str]) -> Iterator[None]:
+    """Add the problems of a SettingsError to the others, and go on."""
+    try:
+        yield
+    except SettingsError as error:
+        problems.append(str(error))
+
+
 def parse_each(tables: Mapping[str, object], parse: Callable[[str, object], _Parsed]) -> list[_Parsed]:
     """What `parse` makes of each name and table; raises one SettingsError with the problems of all tables."""
-    parsed, problems = [], []
+    parsed: list[_Parsed] = []
+    problems: list[str] = []
     for name, table in tables.items():
-        try:
+        with collect_problems(problems):
             parsed.append(parse(name, table))
-        except SettingsError as error:
-            problems.append(str(error))
     if problems:
         raise SettingsError("\n".join(problems))
     return parsed

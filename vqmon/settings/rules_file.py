@@ -4,7 +4,6 @@ import difflib
 import json
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, time
 from fnmatch import fnmatchcase
@@ -22,7 +21,7 @@ from vqmon.core.scores import reference_subject
 from vqmon.core.types import SIGNALS, Severity
 from vqmon.errors import SettingsError
 from vqmon.media.reference.measures.offered import ALONE_MEASURES, REFERENCE_MEASURES
-from vqmon.settings.problems import parse_each
+from vqmon.settings.problems import collect_problems, parse_each
 
 
 class _RuleKeys(BaseModel):
@@ -89,7 +88,7 @@ def parse_rules(
     for name, table in tables.items():
         where = f"{origin}: rule {name!r}"
         known = len(problems)
-        with _collecting(problems):
+        with collect_problems(problems):
             rule, is_enabled = _parse_rule(name, table, where)
             rules += [rule] if is_enabled else []
         problems += _unknown_subjects(table, scorers, measures, where)
@@ -97,7 +96,7 @@ def parse_rules(
     problems += _groups_without_rule(rules, tables, origin)
     rules = _with_noise(rules, tables, noise or {})
     masks: tuple[Mask, ...] = ()
-    with _collecting(problems):
+    with collect_problems(problems):
         # masks may excuse what a rule that is wrong will be
         names = {name for rule in rules for name in (rule.name, *rule.condition.mask_names)}
         names |= {text for name in wrong for text in (name, str(_key_of(tables[name], "kind")))}
@@ -105,15 +104,6 @@ def parse_rules(
     if problems:
         raise SettingsError("\n".join(problems))
     return tuple(replace(rule, masks=_masks_of(rule, masks)) for rule in rules)
-
-
-@contextmanager
-def _collecting(problems: list[str]) -> Iterator[None]:
-    """Add the problems of a SettingsError to the others, and go on."""
-    try:
-        yield
-    except SettingsError as error:
-        problems.append(str(error))
 
 
 def _key_of(table: object, key: str) -> object:
@@ -130,11 +120,11 @@ def _parse_rule(name: str, table: Any, where: str) -> tuple[AlertRule, bool]:
     if kind not in CONDITIONS:
         problems.append(f"{where}: kind: {_suggestion(kind, CONDITIONS)}")
         kind = _nearest(kind, CONDITIONS)
-    with _collecting(problems):
+    with collect_problems(problems):
         condition = _parse_condition(kind, table, where) if kind else None
-    with _collecting(problems):
+    with collect_problems(problems):
         match = _parse_match(table.get("match", {}), where)
-    with _collecting(problems):
+    with collect_problems(problems):
         common_table = {key: value for key, value in table.items() if key in _RuleKeys.model_fields}
         common = _validate(_RULE, common_table, _RuleKeys, f"{where}: ")
     if problems or condition is None:

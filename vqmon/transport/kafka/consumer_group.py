@@ -59,8 +59,8 @@ class _PartitionConsumer:
         }
 
     async def committed(self, partition: int) -> CommittedOffset | None:
-        """The committed offset of the consumer's group; None when there is none."""
-        raise NotImplementedError
+        """The committed offset of the consumer's group; None when there is none, or no group."""
+        return None
 
     async def partition_offsets(self, partition: int) -> PartitionOffsets:
         """The committed offset of a partition, and its beginning and end offsets."""
@@ -213,10 +213,6 @@ class AssignedConsumer(_PartitionConsumer):
         topic_partitions = [self._topic_partition(partition) for partition in partitions]
         self._consumer.assign(topic_partitions)
         self._consumer.pause(*topic_partitions)
-
-    async def committed(self, partition: int) -> CommittedOffset | None:
-        """None, as there is no group."""
-        return None
 
     async def high_watermarks(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
         """The end offset of each partition, records of open transactions included; raises BrokerError."""

@@ -2,7 +2,7 @@
 
 Fine detail is the mean difference of neighbouring pixels over that of pixels eight apart, so that it does not depend on
 contrast, minus the eighth that a smooth ramp has too; over the 3 x 3 cells around each cell, as things move. What is
-lost within a segment is told by `detail_steps` from the frames that are decoded on the way, and by the frames of the
+lost within a segment is found by `detail_steps` in the frames that are decoded on the way, and by the frames of the
 segments before what it lacks from its first frame on: a cell is compared with what it has in half of those of its
 scene. Where nothing is decoded between the sampled frames, they are compared with each other too. Of the difference,
 45 % are left out: movement costs as much. Frames belong to one scene when their means over the cells correlate by 0.35.

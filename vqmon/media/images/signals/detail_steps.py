@@ -38,7 +38,7 @@ _MAX_GAP_SHARE = 2 / 3
 _MIN_SECONDS = 0.5
 """A loss that is shorter is movement."""
 _MAX_STEPS = 400
-"""And cuts of a segment; of more nothing is told."""
+"""And cuts of a segment; with more there are no losses."""
 
 _Mask = NDArray[np.bool_]
 
