@@ -20,6 +20,8 @@ PARTS := tests/core/alerts tests/core/evaluation/ladder tests/core/experiments/a
   tests/scoring/manifests tests/scoring/runtime tests/scoring/scorers tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
 # A process that dies ends the run, with the name of its test: pytest-xdist 3.8 would wait for ever for the files that it hands to the others.
 PARALLEL := -n auto --dist loadfile --max-worker-restart 0
+# What runs pytest: `.ci/run` says .ci/twice, which runs failed tests once more.
+RUNNER ?=
 READY := $(VENV)/ready-$(VERSION)
 READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
 READY_FUZZ := $(VENV_FUZZ)/ready-$(VERSION)
@@ -72,14 +74,14 @@ demo: $(READY)
 	INPUT="$(INPUT)" DEMO_SECONDS="$(DEMO_SECONDS)" $(BIN)/python -m pipelines.demo.__main__ $(if $(KEEP),--keep)
 
 test: $(READY)
-	$(BIN)/pytest -q $(PARALLEL) -m "not torch" --ignore=tests/acceptance --ignore=tests/models tests
-	$(BIN)/pytest -q $(PARALLEL) -m "not torch" tests/acceptance
+	$(RUNNER) $(BIN)/pytest -q $(PARALLEL) -m "not torch" --ignore=tests/acceptance --ignore=tests/models tests
+	$(RUNNER) $(BIN)/pytest -q $(PARALLEL) -m "not torch" tests/acceptance
 
 test-models: $(READY_MODELS)
-	$(MODELS)/pytest -q $(PARALLEL) tests/models
+	$(RUNNER) $(MODELS)/pytest -q $(PARALLEL) tests/models
 
 smoke: $(READY)
-	$(BIN)/pytest -q $(PARALLEL) -m "not torch and not slow and not kafka and not postgres" $(PARTS)
+	$(RUNNER) $(BIN)/pytest -q $(PARALLEL) -m "not torch and not slow and not kafka and not postgres" $(PARTS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+
+from tests.ports import free_port
 
 PASSWORD = "not-a-secret-of-anybody"
 SETTINGS = {
@@ -126,9 +127,7 @@ def running(bin: Path, changes: Mapping[str, str] | None = None) -> Iterator[Pos
             timeout=60,
             **_who(),
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        server = PostgresServer(bin, folder, port, {**SETTINGS, **(changes or {})})
+        server = PostgresServer(bin, folder, free_port(), {**SETTINGS, **(changes or {})})
         server.start()
         try:
             yield server

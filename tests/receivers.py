@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 GROUPING = """
 route:
@@ -27,13 +28,6 @@ receivers:
       - url: {url}
         send_resolved: true
 """
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Receiver:

@@ -11,7 +11,6 @@ its 95 % interval; exit code 1 when even its low end would add more than 5 % ove
 import math
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import numpy as np
 from scipy import stats
 
 from tests.media.clips import clip, x264
+from tests.ports import free_port
 from vqmon.transport.history.history import open_history
 
 POINTS = 10
@@ -185,9 +185,8 @@ def main() -> int:
     segments, streams = (
         int(os.environ.get(name, default)) for name, default in (("SOAK_SEGMENTS", "50000"), ("SOAK_STREAMS", "8"))
     )
-    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as probe:
-        folder, port = Path(name), probe.getsockname()[1]
-        probe.close()
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
         write_streams(folder, segments=segments, streams=streams)
         listed = ", ".join(f'{{ id = "soak-{n}", url = "{(folder / f"{n}.m3u8").as_uri()}" }}' for n in range(streams))
         (folder / "vqmon.toml").write_text(_SETTINGS.format(streams=listed, folder=folder, port=port))

@@ -26,7 +26,7 @@ from scipy import stats
 
 from tests.media.clips import clip, x264
 from tests.otlp_receiver import otlp_receiver
-from tests.receivers import free_port
+from tests.ports import free_port
 from tests.scoring.tiny_onnx import write_bundle
 
 ALLOWED_SHARE = 0.02

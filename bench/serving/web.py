@@ -10,7 +10,6 @@ the slowest in brackets. Live is the time from the end of the write until the ne
 import argparse
 import json
 import shutil
-import socket
 import sqlite3
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.ports import free_port
 from tests.web import seed
 from tests.web.test_browser import FLAGS, WEIGHT
 from vqmon.core.types import QualityEvent
@@ -112,8 +112,7 @@ def _add_week(path: Path, every_seconds: int) -> int:
 @contextmanager
 def serving(folder: Path, history: Path) -> Iterator[str]:
     """The real command on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     (folder / "experiments.toml").write_text(EXPERIMENTS)
     (folder / "vqmon.toml").write_text('[experiments]\npath = "experiments.toml"\n[web]\nallow_votes = true\n')
     command = [sys.executable, "-m", "vqmon", "--config", str(folder / "vqmon.toml"), "web"]

@@ -14,7 +14,8 @@ import pytest
 from tests.acceptance.notifier import hold_against, kill_often, settings_for
 from tests.acceptance.streams import BLACK
 from tests.media.clips import clip, x264
-from tests.receivers import alertmanager_at, free_port, receiving, wait_until
+from tests.ports import free_port
+from tests.receivers import alertmanager_at, receiving, wait_until
 
 pytestmark = pytest.mark.alertmanager
 

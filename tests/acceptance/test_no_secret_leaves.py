@@ -18,7 +18,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.media.clips import clip, x264
-from tests.receivers import free_port, posted_body, served, wait_until
+from tests.ports import free_port
+from tests.receivers import posted_body, served, wait_until
 from vqmon.cli.main import main
 from vqmon.transport.history.history import open_history
 from vqmon.web.app import create_app

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from tests.conftest import need
 from tests.media.clips import clip, x264
+from tests.ports import free_port
 from vqmon.core.types import QualityEvent
 from vqmon.transport.history.history import open_history
 
@@ -69,11 +69,6 @@ def write_folder(folder: Path, *, port: int) -> None:
     (folder / "media" / "a.ts").write_bytes(clip(*x264(), seconds=1))
     settings = f'[source]\nkind = "folder"\nfolder = "media"\n[daemon]\nhealth_port = {port}\n[decode]\nworkers = 1\n'
     (folder / "vqmon.toml").write_text(settings, encoding="utf-8")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_scoring_a_file_opens_no_socket(tmp_path: Path) -> None:

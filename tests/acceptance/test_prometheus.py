@@ -18,7 +18,8 @@ import yaml
 from tests.acceptance.streams import BLACK
 from tests.conftest import need
 from tests.media.clips import clip, x264
-from tests.receivers import free_port, receiving, wait_until
+from tests.ports import free_port
+from tests.receivers import receiving, wait_until
 from tests.test_dashboards import CONFIG, DASHBOARDS, RULES, loaded, panels_of, plain
 
 pytestmark = pytest.mark.promtool

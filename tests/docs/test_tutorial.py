@@ -13,7 +13,7 @@ from signal import SIGTERM
 import imageio_ffmpeg
 import pytest
 
-from tests.receivers import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "tutorial").glob("*.md"))

@@ -4,12 +4,13 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 REMEDY = "install a Java 17 runtime and Maven (Debian: openjdk-17-jre-headless, maven)"
@@ -57,17 +58,6 @@ def libs() -> Path:
 def _ready_libs() -> Path:
     digest = hashlib.sha256((HERE / "pom.xml").read_bytes()).hexdigest()[:12]
     return HERE.parents[2] / "var" / f"kafka-{digest}"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody uses now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 @dataclass
@@ -145,7 +135,7 @@ class Cluster:
         scram: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._cluster_id = CLUSTER_ID
-        ports = free_ports(3 * brokers)
+        ports = [free_port() for _ in range(3 * brokers)]
         clients = client_ports or ports[:brokers]
         advertised = advertised_ports or clients
         voters = ",".join(f"{n + 1}@127.0.0.1:{ports[2 * brokers + n]}" for n in range(brokers))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.kafka.broker import REMEDY, Cluster, free_ports, is_available
+from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
 from tests.acceptance.kafka.chaos import Chaos, Plan, Visible, find, is_gathered
 from tests.acceptance.kafka.fleet import Worker, make_topics, message_of, until, woven
 from tests.acceptance.kafka.proxy import Proxies
 from tests.conftest import need
+from tests.ports import free_port
 from vqmon.transport.kafka import ClientConfig, IdempotentProducer, TopicNames
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -42,7 +43,7 @@ async def test_nothing_is_missing_and_nothing_is_doubled(tmp_path: Path, capsys:
     is_full = os.environ.get("VQMON_CHAOS") == "full"
     plan = Plan(seed=int(os.environ.get("VQMON_SEED", "1")), **(FULL if is_full else SMALL))
     each = 250 if is_full else 60
-    ports = free_ports(6)
+    ports = [free_port() for _ in range(6)]
     with (
         Proxies(ports[:3], ports[3:]) as proxies,
         Cluster(tmp_path, brokers=3, client_ports=ports[3:], advertised_ports=ports[:3]) as cluster,

@@ -15,6 +15,7 @@ import pytest
 from pipelines.service.lifecycle import Service, call_every, counting_callback, open_service, release_signals
 from tests import factories
 from tests.otlp_receiver import OtlpReceiver
+from tests.ports import free_port
 from tests.receivers import served
 from vqmon.core.types import Alert, Outcome
 from vqmon.settings.load import Settings
@@ -113,7 +114,7 @@ async def test_the_health_server_reports_readiness() -> None:
     """It runs while the service is open, and only when the settings give it a port."""
     with open_service(DaemonSettings()) as service:
         assert not service.progress.is_ready
-    port = _free_port()
+    port = free_port()
     with open_service(DaemonSettings(health_port=port)) as service:
         service.progress.is_ready = True
         answer = await asyncio.to_thread(lambda: urlopen(f"http://127.0.0.1:{port}/readyz").read())
@@ -136,13 +137,6 @@ def test_a_receiver_that_is_away_delays_the_end_once(monkeypatch: pytest.MonkeyP
             logging.getLogger("vqmon.daemon").error("daemon.tried")
     assert not all_here.broken
     assert (len(server.spans), len(server.log_records), len(server.metrics)) == (1, 1, 1)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 async def test_callbacks_repeat_until_the_context_ends() -> None:

@@ -7,7 +7,8 @@ from email.utils import format_datetime
 import pytest
 
 from pipelines.service.delivery.notifications import open_http_client
-from tests.receivers import free_port, receiving
+from tests.ports import free_port
+from tests.receivers import receiving
 from vqmon.errors import DeliveryError, SettingsError
 from vqmon.settings.load import Settings
 from vqmon.transport.notify.http import PooledHttpClient

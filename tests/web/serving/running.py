@@ -66,7 +66,7 @@ def nginx_command(folder: Path, *, port: int, pages: int, sign_in: int, root_pat
     """nginx with the file of config/proxy, without TLS and with these ports."""
     text = (PROXY_FILES / "nginx.conf").read_text(encoding="utf-8")
     text = re.sub(r" *ssl_certificate.*\n", "", text.replace("listen 443 ssl", f"listen 127.0.0.1:{port}"))
-    text = text.replace("127.0.0.1:8080", f"127.0.0.1:{pages}").replace("127.0.0.1:4180", f"127.0.0.1:{sign_in}")
+    text = _with_ports(text, pages=pages, sign_in=sign_in)
     text = text.replace("location / {", f"location {root_path}/ {{")
     folders = "".join(
         f"{kind}_temp_path temp_{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -79,7 +79,7 @@ def nginx_command(folder: Path, *, port: int, pages: int, sign_in: int, root_pat
 def caddy_command(folder: Path, *, port: int, pages: int, sign_in: int, root_path: str = "") -> list[str]:
     """Caddy with the file of config/proxy, without TLS and with these ports."""
     text = (PROXY_FILES / "Caddyfile").read_text(encoding="utf-8")
-    text = text.replace("127.0.0.1:8080", f"127.0.0.1:{pages}").replace("127.0.0.1:4180", f"127.0.0.1:{sign_in}")
+    text = _with_ports(text, pages=pages, sign_in=sign_in)
     text = text.replace("vqmon.example.com {", f"http://127.0.0.1:{port} {{")
     text = text.replace("\thandle {\n", f"\thandle {root_path}/* {{\n")
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}", encoding="utf-8")
@@ -88,16 +88,16 @@ def caddy_command(folder: Path, *, port: int, pages: int, sign_in: int, root_pat
     return [*environment, "caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def _with_ports(text: str, *, pages: int, sign_in: int) -> str:
+    """A proxy's file with the ports of this test, in one pass: a port may begin with the digits of another."""
+    ports = {"8080": pages, "4180": sign_in}
+    return re.sub(r"127\.0\.0\.1:(8080|4180)\b", lambda found: f"127.0.0.1:{ports[found[1]]}", text)
 
 
 @contextmanager
 def running_proxy(command: list[str], port: int) -> Iterator[str]:
     """Run a proxy until the end of the context; gives its URL once it listens."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + 30
             while True:
@@ -107,7 +107,7 @@ def running_proxy(command: list[str], port: int) -> Iterator[str]:
                 except ConnectionRefusedError:
                     if process.poll() is not None or time.monotonic() > deadline:
                         process.kill()
-                        raise AssertionError(process.communicate()[1].decode()) from None
+                        raise AssertionError(f"{command} does not listen on port {port}") from None
                     time.sleep(0.02)
             yield f"http://127.0.0.1:{port}"
         finally:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import need
+from tests.ports import free_port
 from tests.web.serving import running
 from tests.web.stored_history import StoredHistory
 from vqmon.settings.sections import WebAuth, WebSettings
@@ -34,7 +35,7 @@ def proxy(request: pytest.FixtureRequest, filled: Path, tmp_path_factory: pytest
         remedy=f"install Debian's `{name}`",
     )
     web = WebSettings(auth=AUTH, trusted_proxies=("127.0.0.1",), allow_votes=True)
-    port, folder = running.free_port(), tmp_path_factory.mktemp(name)
+    port, folder = free_port(), tmp_path_factory.mktemp(name)
     with ExitStack() as stack:
         pages = stack.enter_context(running.running_pages(filled, web))
         sign_in = stack.enter_context(running.running_sign_in())
@@ -71,7 +72,7 @@ def test_everything_works_below_a_path(history: StoredHistory, tmp_path: Path) -
     """Every link of every page that is reached by links leads to a page; so do live events, data and redirects."""
     need("nginx", present=shutil.which("nginx", path="/usr/sbin") is not None, remedy="install Debian's `nginx-light`")
     web = WebSettings(auth=AUTH, trusted_proxies=("127.0.0.1",), root_path="/tv/vqmon")
-    port = running.free_port()
+    port = free_port()
     with ExitStack() as stack:
         pages = stack.enter_context(running.running_pages(history.path, web))
         sign_in = stack.enter_context(running.running_sign_in())
