@@ -75,6 +75,32 @@ HLS: dict[str, tuple[str | Files, list[str]]] = {
         ["main 0 playlist: line 5: variable y is not defined", "main 1 s0.ts 2"],
     ),
     "a variable that cannot be imported": (hls('#EXT-X-DEFINE:IMPORT="x"', *GOOD), BOTH),
+    "HTML around the playlist": (hls("<br />", *GOOD) + "\n<!-- cached -->", BOTH),
+    "single quotes": (
+        hls("#EXT-X-MAP:URI='i,1.mp4',BYTERANGE='10@0'", *GOOD),
+        BOTH,
+    ),
+    "thumbnails only": (
+        {"in": master(VARIANT, "t.m3u8"), "t.m3u8": hls("#EXT-X-IMAGES-ONLY", "#EXTINF:2,", "t.jpg")},
+        ["90p 0 playlist: the playlist lists thumbnails only (EXT-X-IMAGES-ONLY)"],
+    ),
+    "RESOLUTION with blanks": (
+        {"in": master("#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=160 x 90", "v.m3u8"), "v.m3u8": hls(*GOOD)},
+        ["90p 0 s0.ts 2", "90p 1 s1.ts 2"],
+    ),
+    **{
+        f"CODECS written as {codecs}": (
+            {"in": master(f"#EXT-X-STREAM-INF:BANDWIDTH=900000,CODECS={codecs}", "v.m3u8"), "v.m3u8": hls(*GOOD)},
+            ["900k 0 s0.ts 2", "900k 1 s1.ts 2"],
+        )
+        for codecs in (
+            "mp4a.40.2,avc1.4d401f",
+            "mp4a.40.2,avc1.4d401f,FRAME-RATE=25",
+            "'mp4a.40.2,avc1.4d401f'",
+            '"mp4a.40.2;avc1.4d401f"',
+            '"mp4a.40.2 avc1.4d401f"',
+        )
+    },
     "an address without EXTINF": (hls("s0.ts", *GOOD[2:]), ["main 0 s0.ts 0", "main 1 s1.ts 2"]),
     "BYTERANGE without a number behind @": (
         hls("#EXTINF:2,", "#EXT-X-BYTERANGE:10@", "a.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:20@10", "a.ts"),
@@ -211,6 +237,24 @@ DASH: dict[str, tuple[str | Files, list[str]]] = {
         ["90p 0 \xe9/v1.m4s 2", "90p 1 \xe9/v2.m4s 2"],
     ),
     "bytes that are no UTF-8": (mpd(ONE_SET.replace("<Period>", '<Period id="\xe9">')).encode("latin-1"), VIDEO),
+    "UTF-8 that calls itself UTF-16": (mpd(ONE_SET).replace('"1.0"', '"1.0" encoding="utf-16"', 1), VIDEO),
+    "UTF-8 that calls itself by another name": (mpd(ONE_SET).replace('"1.0"', '"1.0" encoding="unicode"', 1), VIDEO),
+    "control characters": (mpd(f"<ProgramInformation><Title>\x01\x1f</Title></ProgramInformation>{ONE_SET}"), VIDEO),
+    "a prefix without a namespace": (
+        mpd(f"<ext:Note>at http://example.com</ext:Note>{ONE_SET.replace('><Seg', '><cenc:pssh>A</cenc:pssh><Seg')}"),
+        VIDEO,
+    ),
+    "a remote period whose prefix has no namespace": (
+        {
+            "in": mpd('<Period xlink:href="p.xml"/>').replace('xmlns:xlink="http://www.w3.org/1999/xlink"', ""),
+            "p.xml": ONE_SET,
+        },
+        VIDEO,
+    ),
+    "an identifier that is not known": (
+        mpd(ONE_SET.replace("$Number$", "$Number$_$SubNumber$")),
+        ["90p 0 playlist: the identifier $SubNumber$ of the template is not known"],
+    ),
     "a last number and no duration": (
         mpd(ONE_SET.replace('duration="2"', 'duration="2" startNumber="5" endNumber="6"'), attributes=""),
         ["90p 0 v5.m4s 2", "90p 1 v6.m4s 2"],
@@ -378,6 +422,7 @@ WARNED: dict[str, tuple[str | Files, str]] = {
     "EXTINF behind blank lines": (hls("", "", "#EXTINF:x,", "s0.ts"), 'main: line 5: EXTINF: "x" is no duration'),
     "an address": (hls("s0.ts", *GOOD), "main: line 3: an address without EXTINF"),
     "MEDIA-SEQUENCE": (hls("#EXT-X-MEDIA-SEQUENCE:-1", *GOOD), 'main: line 3: EXT-X-MEDIA-SEQUENCE: "-1" is no number'),
+    "a line of HTML": (hls("<p>", *GOOD), 'main: line 3: "<p>" is no address'),
     "a variant": (
         {"in": master(f"{VARIANT},AVERAGE-BANDWIDTH=x", "v.m3u8"), "v.m3u8": hls(*GOOD)},
         '90p: line 2: EXT-X-STREAM-INF: AVERAGE-BANDWIDTH="x" is no number',

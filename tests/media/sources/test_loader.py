@@ -21,6 +21,13 @@ from tests.media.sources.rig import (
     sequences,
 )
 from vqmon.errors import SegmentError
+from vqmon.media.sources.loader import detect_kind
+
+
+def test_a_manifest_of_smooth_streaming_is_no_media() -> None:
+    """Taken for an MPD, whose root it does not have; what is media is no playlist."""
+    assert detect_kind(b'<?xml version="1.0"?><SmoothStreamingMedia MajorVersion="2"/>') == "dash"
+    assert detect_kind(b"<svg/>") == detect_kind(b"\x47MPD") == "other"
 
 
 async def test_an_expired_media_playlist_url_is_looked_up_again(server: Server) -> None:

@@ -22,6 +22,7 @@ MAX_SUBTITLES = 32
 """The most renditions of subtitles that are followed for one rendition of video; more are left out with a warning."""
 
 _MAX_MIRRORS = 4
+_CODEC_SEPARATORS = re.compile(r"[,;]")
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 _MAX_WARNINGS = 20
 _MAX_URL_CHARACTERS = 8192
@@ -312,8 +313,11 @@ def _is_http_url(url: str) -> bool:
 
 
 def has_only_other_codecs(codecs: str) -> bool:
-    """Whether a list of codecs (RFC 6381) names sound or text and nothing else; an empty list does not."""
-    names = [codec.strip().lower() for codec in codecs.split(",") if codec.strip()]
+    """Whether a list of codecs (RFC 6381) names sound or text and nothing else; an empty list does not.
+
+    Packagers part them with semicolons and spaces too.
+    """
+    names = _CODEC_SEPARATORS.sub(" ", codecs.lower()).split()
     return bool(names) and all(name.startswith(_NO_VIDEO_CODECS) for name in names)
 
 

@@ -1,5 +1,7 @@
 """Ad breaks as playlists tell them, by cue tags and by date ranges, and as the label of segments."""
 
+import base64
+
 import pytest
 
 from tests.media.sources.hls_playlists import URL, parse_media_playlist
@@ -8,6 +10,9 @@ from vqmon.core.types import AD_BREAK_LABEL, Segment
 from vqmon.media.sources.follower import PlaylistFollower
 from vqmon.media.sources.hls.ad_breaks import read_cue
 from vqmon.media.sources.media_playlist import AdCue
+
+SPLICE = "/DAlAAAAAAAAAP/wFAUAAqbVf+/+AAAAAH4AUmXAAAAAAAAAdIQsGg=="
+"""The start of a break of 60 s (Comcast/scte35-js #13)."""
 
 
 def playlist(*tags: str, first: int = 0, date: str = "") -> str:
@@ -40,6 +45,12 @@ def breaks_of(*playlists: str) -> str:
         (["#EXT-X-CUE-OUT-CONT:ElapsedTime=18.0,Duration=30", "", ""], "AA-"),
         (['#EXT-X-SCTE35:TYPE=0x34,CUE-OUT=YES,DURATION=12,CUE="/DA"', "", ""], "AA-"),
         (["#EXT-X-SCTE35:CUE-OUT=YES", "#EXT-X-SCTE35:CUE-IN=YES"], "A-"),
+        (['#EXT-X-CUE:TYPE="SpliceOut",ID="1",TIME=0,DURATION="12.0"', "", ""], "AA-"),
+        (['#EXT-X-CUE:DURATION="30",TYPE="SpliceOut",ELAPSED="18"', "", ""], "AA-"),
+        (["#EXT-X-CUE:TYPE=SpliceOut", "", '#EXT-X-CUE:TYPE="SpliceIn"', '#EXT-X-CUE:TYPE="x"'], "AA--"),
+        # the splice message of 60 s says what the tag does not
+        ([f'#EXT-X-SCTE35:TYPE=0x05,CUE="{SPLICE}"', *[""] * 10], "A" * 10 + "-"),
+        ([f'#EXT-X-SCTE35:CUE-OUT=NO,CUE="{SPLICE}"', ""], "--"),
         # nothing that a packager may write ends the playlist
         (["#EXT-X-CUE-OUT:soon", "#EXT-X-CUE-IN", "#EXT-X-SCTE35"], "A--"),
     ],
@@ -96,6 +107,14 @@ def test_date_ranges(attributes: str) -> None:
     """Segments that begin within the range, wherever its tags stand."""
     text = playlist("", "", "", "", f'#EXT-X-DATERANGE:ID="a",{attributes}', date="2026-11-20T12:00:00Z")
     assert breaks_of(text) == "-AA--"
+
+
+@pytest.mark.parametrize("name", ["SCTE35-OUT", "SCTE35-CMD"])
+def test_a_date_range_lasts_as_long_as_its_splice_message_says(name: str) -> None:
+    """60 s, where the range has no duration."""
+    message = f"0x{base64.b64decode(SPLICE).hex().upper()}"
+    tag = f'#EXT-X-DATERANGE:ID="a",START-DATE="2026-11-20T12:00:06Z",{name}={message}'
+    assert breaks_of(playlist(tag, *[""] * 12, date="2026-11-20T12:00:00Z")) == "-" + "A" * 10 + "--"
 
 
 def test_other_date_ranges_are_no_ad_breaks() -> None:

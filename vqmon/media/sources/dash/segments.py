@@ -14,7 +14,10 @@ from vqmon.media.sources.dash.timeline import PeriodBounds, SegmentTiming, Timel
 from vqmon.media.sources.media_playlist import MAX_ENTRIES, Origin, Track, parse_seconds, resolve_url
 
 _ALWAYS_SECONDS = 86_400.0
-_IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%(?:0(\d{1,2}))?([diuxXo]))?)?\$")
+_IDENTIFIER = re.compile(
+    r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%(?:0(\d{1,2}))?([diuxXo]))?|([A-Za-z]\w{0,31}(?:%\w{1,8})?))?\$"
+)
+"""The last group is an identifier or a format that is not known, or that we do not follow, such as SubNumber."""
 
 
 Indexes = Mapping[IndexLocation, Sequence[Subsegment]]
@@ -199,7 +202,9 @@ class Representation:
         values: Mapping[str, int | str] = {"RepresentationID": self.track.id, "Bandwidth": self.bandwidth, **numbers}
 
         def value_of(identifier: re.Match[str]) -> str:
-            name, width, kind = identifier.groups()
+            name, width, kind, unknown = identifier.groups()
+            if unknown is not None:
+                raise SegmentError("playlist", f"the identifier ${unknown}$ of the template is not known")
             if name is None:
                 return "$"
             value = values.get(name)

@@ -1,7 +1,6 @@
 """Parsing of MPD XML: elements without namespaces, numbers and durations within bounds."""
 
 import codecs
-import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,14 @@ _DURATION_UNITS_SECONDS = (31_536_000, 2_592_000, 604_800, 86_400, 3_600, 60, 1)
 _MAX_DURATION_SECONDS = 1e11
 _LONE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,6});)")
 _CDATA = b"<![CDATA["
+_DECLARATION = re.compile(rb"(?:\xef\xbb\xbf)?<\?xml[^>]{0,200}\?>")
+# no character of XML, however it is written
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_ROOT = re.compile(rb"<[A-Za-z_][\w.:-]*")
+_PREFIX = re.compile(rb"[<\s]/?([A-Za-z_][\w.-]{0,31}):[A-Za-z_]")
+_DECLARED_PREFIX = re.compile(rb"xmlns:([\w.-]{1,32})\s*=")
+_MAX_PREFIXES = 20
+_NAMESPACES = {b"xlink": b"http://www.w3.org/1999/xlink"}
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _RANGE = re.compile(r"\s*(\d{1,18})-(\d{1,18})\s*")
 # some packagers write whole numbers as floats
@@ -37,7 +44,7 @@ def parse_mpd_xml(body: bytes) -> Element:
     """The root element of an MPD; raises SegmentError("playlist"), also for document types and entities."""
     root = parse_xml(body)
     if local_name(root) != "MPD":
-        raise SegmentError("playlist", "the XML is not an MPD")
+        raise SegmentError("playlist", f"the XML is not an MPD: its root is {local_name(root)[:40]}")
     return root
 
 
@@ -47,26 +54,49 @@ def parse_xml(body: bytes) -> Element:
         raise SegmentError("playlist", f"the XML has more than {_MAX_XML_BYTES} bytes")
     # nothing may stand before the declaration, and what does is usually a blank line; NULs fill up files
     body = body.lstrip(b" \t\r\n").rstrip(b" \t\r\n\0") if not body.startswith(_UTF16_MARKS) else body
-    try:
-        for repaired in _repairs(body):
-            with contextlib.suppress(ParseError):
-                root: Element = fromstring(repaired[:_MAX_XML_BYTES], forbid_dtd=True)
-                return root
-    except (DefusedXmlException, ValueError, LookupError) as error:
-        raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
-    raise SegmentError("playlist", "the XML cannot be parsed (ParseError)")
+    for repaired in _repairs(body):
+        try:
+            root: Element = fromstring(repaired[:_MAX_XML_BYTES], forbid_dtd=True)
+            return root
+        except DefusedXmlException as error:
+            raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
+        except (ParseError, ValueError, LookupError) as error:
+            problem = type(error).__name__
+    raise SegmentError("playlist", f"the XML cannot be parsed ({problem})")
 
 
 def _repairs(body: bytes) -> Iterator[bytes]:
-    """The document, then with `&` escaped where it begins no entity, then also without bytes that are no UTF-8."""
+    """The document; then repaired; then with the prefixes that it does not declare; then without what is no UTF-8.
+
+    Repaired is a declaration of an encoding that is not the one of the bytes, `&` that begins no entity, and control
+    characters.
+    """
     yield body
     if b"\0" in body[:4]:
         # UTF-16: there are no bytes of single characters
         return
-    yield _escape_ampersands(body)
     text = body.decode("utf-8", "replace").encode()
-    if text != body:
-        yield _escape_ampersands(text)
+    is_utf8 = text == body
+    if is_utf8:
+        body = _DECLARATION.sub(b"", body, count=1)
+    body = _CONTROL.sub(b"", _escape_ampersands(body))
+    yield body
+    yield _declare_prefixes(body)
+    if not is_utf8:
+        yield _declare_prefixes(_CONTROL.sub(b"", _escape_ampersands(text)))
+
+
+def _declare_prefixes(body: bytes) -> bytes:
+    """With a namespace at the root for each prefix that is used and not declared there."""
+    root = _ROOT.search(body)
+    if root is None:
+        return body
+    end = body.find(b">", root.end())
+    declared = {b"xml", b"xmlns", *_DECLARED_PREFIX.findall(body[root.end() : end])}
+    # what is no prefix, such as the scheme of a URL in a text, declares one that nothing uses
+    used = sorted(set(_PREFIX.findall(body)) - declared)[:_MAX_PREFIXES]
+    namespaces = [b' xmlns:%b="%b"' % (prefix, _NAMESPACES.get(prefix, b"urn:" + prefix)) for prefix in used]
+    return body[: root.end()] + b"".join(namespaces) + body[root.end() :]
 
 
 def _escape_ampersands(body: bytes) -> bytes:

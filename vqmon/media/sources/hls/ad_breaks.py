@@ -1,15 +1,18 @@
-"""Ad breaks in HLS: EXT-X-CUE-OUT, -CONT and -IN, EXT-X-SCTE35, and EXT-X-DATERANGE with SCTE35-OUT.
+"""Ad breaks in HLS: EXT-X-CUE-OUT, -CONT and -IN, EXT-X-CUE, EXT-X-SCTE35, and EXT-X-DATERANGE with SCTE 35.
 
 The cue tags are no standard; they are read as packagers write them: `#EXT-X-CUE-OUT:30`, `:DURATION=30`, or without a
-duration until the next `#EXT-X-CUE-IN`; `#EXT-X-CUE-OUT-CONT:8.3/30` or `:ElapsedTime=8.3,Duration=30`. Date ranges are
-those of RFC 8216bis 4.4.5.1.
+duration until the next `#EXT-X-CUE-IN`; `#EXT-X-CUE-OUT-CONT:8.3/30` or `:ElapsedTime=8.3,Duration=30`;
+`#EXT-X-CUE:TYPE="SpliceOut",DURATION=30` until "SpliceIn". Date ranges are those of RFC 8216bis 4.4.5.1. Where a tag
+has no duration the one of its splice message counts.
 """
 
+import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from vqmon.media.ancillary.splice import SpliceMessage, parse_splice
 from vqmon.media.sources.media_playlist import AdCue, PlaylistEntry, add_seconds, parse_seconds, parse_timestamp
 
 _ELAPSED = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*/\s*(\d{1,9}(?:\.\d{1,9})?)\s*")
@@ -25,7 +28,15 @@ def read_cue(tag: str, value: str, attributes: Mapping[str, str]) -> AdCue | Non
         if attributes.get("cue_in", "").upper() == "YES":
             return AdCue(begins=False)
         is_out = attributes.get("cue_out", "").upper() in ("YES", "CONT")
+        message = _splice(attributes.get("cue", ""))
+        if message is not None and "cue_out" not in attributes:
+            return AdCue(begins=message.begins, seconds=_remaining(attributes) or message.seconds)
         return AdCue(begins=True, seconds=_remaining(attributes)) if is_out else None
+    if tag == "#EXT-X-CUE":
+        kind = attributes.get("type", "").lower()
+        if kind == "splicein":
+            return AdCue(begins=False)
+        return AdCue(begins=True, seconds=_remaining(attributes)) if kind == "spliceout" else None
     if tag == "#EXT-X-CUE-IN":
         return AdCue(begins=False)
     if (match := _ELAPSED.fullmatch(value)) is not None:
@@ -36,6 +47,16 @@ def read_cue(tag: str, value: str, attributes: Mapping[str, str]) -> AdCue | Non
 def _mixed_case(value: str) -> dict[str, str]:
     """Attributes whose names are not in capitals, such as ElapsedTime."""
     return {name.lower(): text for name, text in re.findall(r"([A-Za-z]{1,32})=([\d.]{1,20})", value)}
+
+
+def _splice(text: str) -> SpliceMessage | None:
+    """The splice message in an attribute, in hexadecimal digits or base64; None when it is none."""
+    digits = text.lower().removeprefix("0x")
+    try:
+        section = bytes.fromhex(digits) if digits != text.lower() else base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return parse_splice(section)
 
 
 def _remaining(attributes: Mapping[str, str]) -> float:
@@ -72,6 +93,10 @@ def _ad_ranges(date_ranges: Iterable[Mapping[str, str]]) -> Iterable[_Range]:
         begins_at = parse_timestamp(attributes.get("start_date", ""))
         ends_at = parse_timestamp(attributes.get("end_date", ""))
         seconds = parse_seconds(attributes.get("duration")) or parse_seconds(attributes.get("planned_duration"))
+        message = _splice(attributes.get("scte35_out", "") or attributes.get("scte35_cmd", ""))
+        if message is not None and message.begins:
+            attributes.setdefault("scte35_out", "")
+            seconds = seconds or message.seconds
         # of a break whose first tag has left the playlist the tag of its end may tell both times
         is_ended = "scte35_in" in attributes and (ends_at is not None or seconds > 0)
         if begins_at is None or not ("scte35_out" in attributes or is_ended):

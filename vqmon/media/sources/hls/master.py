@@ -20,7 +20,7 @@ from vqmon.media.sources.media_playlist import (
 )
 from vqmon.media.sources.steering import SteeringServer
 
-_RESOLUTION = re.compile(r"(\d{1,5})x(\d{1,5})", re.IGNORECASE)
+_RESOLUTION = re.compile(r"(\d{1,5})(?:\.0*)?\s*x\s*(\d{1,5})(?:\.0*)?", re.IGNORECASE)
 
 # What distinguishes variants that are not copies of each other on other servers (RFC 8216 6.2.4). Audio groups and
 # pathways differ between such copies.

@@ -33,8 +33,7 @@ def parse_media(
 
     `address_numbers` are the line numbers of the segments' addresses.
     """
-    if tree["is_i_frames_only"]:
-        raise SegmentError("playlist", "the playlist lists key frames only (EXT-X-I-FRAMES-ONLY)")
+    _refuse_trick_play(tree, reader)
     segments = [segment for segment in tree["segments"] if segment.get("uri")]
     first = (reader.first_sequence or 0) + reader.skipped_segments
     first_iv = first if reader.first_iv is None else reader.first_iv + reader.skipped_segments
@@ -75,6 +74,13 @@ def parse_media(
         **_parse_delivery(reader, next_sequence=first + len(segments), is_ended=is_ended),
         open_entry=None if is_ended else parse_open_parts(reader, url, sequence=first + len(segments)),
     )
+
+
+def _refuse_trick_play(tree: M3u8Dict, reader: TagReader) -> None:
+    if tree["is_i_frames_only"]:
+        raise SegmentError("playlist", "the playlist lists key frames only (EXT-X-I-FRAMES-ONLY)")
+    if reader.has_images_only:
+        raise SegmentError("playlist", "the playlist lists thumbnails only (EXT-X-IMAGES-ONLY)")
 
 
 def _parse_delivery(reader: TagReader, *, next_sequence: int, is_ended: bool) -> dict[str, Any]:

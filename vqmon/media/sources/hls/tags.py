@@ -22,12 +22,14 @@ M3u8Dict = dict[str, Any]
 # All other tags are dropped before the library parses them: an invalid tag that is not needed must not cause a failure.
 _FLAGS = frozenset({"#EXT-X-DISCONTINUITY", "#EXT-X-ENDLIST", "#EXT-X-GAP", "#EXT-X-I-FRAMES-ONLY"})
 
-_CUE_TAGS = frozenset({"#EXT-X-CUE-OUT", "#EXT-X-CUE-OUT-CONT", "#EXT-X-CUE-IN", "#EXT-X-SCTE35"})
+_CUE_TAGS = frozenset({"#EXT-X-CUE", "#EXT-X-CUE-OUT", "#EXT-X-CUE-OUT-CONT", "#EXT-X-CUE-IN", "#EXT-X-SCTE35"})
 _MAX_DATE_RANGES = 1000
 _ANNOUNCING_TAGS = ("#EXTINF", "#EXT-X-BYTERANGE", "#EXT-X-STREAM-INF")
 _TAG = re.compile(r"#EXT(?:INF|-X-[A-Z0-9-]+)")
 # names are in capitals and no space may be beside =, but packagers write both
-_ATTRIBUTE = re.compile(r'([A-Za-z0-9-]{1,64})[ \t]{0,8}=[ \t]{0,8}("[^"]*"|[^",]*)')
+_ATTRIBUTE = re.compile(r"""([A-Za-z0-9-]{1,64})[ \t]{0,8}=[ \t]{0,8}("[^"]*"|'[^'"]*'(?=[ \t]{0,8}(?:,|$))|[^",]*)""")
+# a list of codecs without quotes ends before the next attribute
+_PLAIN_CODECS = re.compile(r"(?:^|,)[ \t]{0,8}CODECS=([^\"',=]{1,64}(?:,[^\"',=]{1,64}(?=,|$)){1,16})", re.IGNORECASE)
 _BYTE_RANGE = re.compile(r"\s*\d{1,18}\s*(?:@\s*(?:\d{1,18})?\s*)?")
 _INTEGER = re.compile(r"[+-]?\d{1,40}(?:\.0*)?")
 _UNITLESS_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
@@ -51,7 +53,12 @@ def parse_byte_range(text: str | None, previous: ByteRange | None) -> ByteRange 
 
 def _parse_attributes(value: str) -> dict[str, str]:
     """The attributes of a tag, without quotes; names in lower case with underscores."""
-    return {name.lower().replace("-", "_"): text.strip().strip('"').strip() for name, text in _ATTRIBUTE.findall(value)}
+    return {name.lower().replace("-", "_"): _without_quotes(text.strip()) for name, text in _ATTRIBUTE.findall(value)}
+
+
+def _without_quotes(text: str) -> str:
+    is_single = len(text) > 1 and text[0] == text[-1] == "'"
+    return text[1:-1].strip() if is_single else text.strip('"').strip()
 
 
 class TagReader:
@@ -79,6 +86,8 @@ class TagReader:
         # the part that will follow them
         self.hinted_part: M3u8Dict | None = None
         self.has_keys = False
+        # it lists tiles of thumbnails
+        self.has_images_only = False
         # attributes of each EXT-X-DATERANGE
         self.date_ranges: list[Mapping[str, str]] = []
         self._readers = {
@@ -99,6 +108,7 @@ class TagReader:
             "#EXT-X-PRELOAD-HINT": self._read_hint,
             "#EXT-X-SKIP": self._read_skip,
             "#EXT-X-DATERANGE": self._read_date_range,
+            "#EXT-X-IMAGES-ONLY": self._read_images_only,
         }
 
     def intercept(self, line: str, number: int, tree: M3u8Dict, state: M3u8Dict) -> bool:
@@ -185,6 +195,8 @@ class TagReader:
 
     def _read_variant(self, value: str, where: str, tree: M3u8Dict, state: M3u8Dict) -> None:
         attributes: M3u8Dict = {"where": where} | _parse_attributes(value)
+        if (plain := _PLAIN_CODECS.search(value)) is not None:
+            attributes["codecs"] = plain[1]
         for name in ("bandwidth", "average_bandwidth"):
             text = attributes.get(name)
             if text is not None and not _UNITLESS_NUMBER.fullmatch(text):
@@ -227,6 +239,9 @@ class TagReader:
         else:
             self._warnings.add(f"{where}: more than {_MAX_DATE_RANGES} date ranges")
 
+    def _read_images_only(self, _value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
+        self.has_images_only = True
+
     def _read_skip(self, value: str, where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
         text = _parse_attributes(value).get("skipped_segments", "")
         if text.isascii() and text.isdigit() and int(text[:9]) <= MAX_ENTRIES:
@@ -267,6 +282,10 @@ def number_lines(text: str, warnings: ParseWarnings) -> NumberedLines:
                 _warn_without_address(pending, warnings)
                 pending = number, line
         elif not line.startswith("#"):
+            if not is_announced and line.startswith("<"):
+                # no address: what a server puts before or behind its answer, such as an error in HTML
+                warnings.add(f"line {number}: {quote_value(line)} is no address")
+                continue
             if not is_announced and is_media:
                 warnings.add(f"line {number}: an address without EXTINF; its duration counts as unknown")
                 lines.append("#EXTINF:0,")
