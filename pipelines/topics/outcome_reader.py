@@ -209,6 +209,10 @@ class OutcomeReader:
         await self._control.resume_assigned(skip=lacking)
         await self._outcomes.resume_assigned(skip=self._control.waiting)
 
+    def deletions(self) -> Sequence[OffsetCommit]:
+        """Those of both topics."""
+        return [*self._control.deletions(), *self._outcomes.deletions()]
+
     async def poll(self, *, seconds: float, max_records: int) -> Sequence[RecordBatch]:
         """Return the records that have arrived and whose place is known, in order partition by partition."""
         partitions = self._partitions

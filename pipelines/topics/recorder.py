@@ -5,12 +5,11 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pipelines.service.brokers import (
     RETRY_SECONDS,
-    WhenLost,
     connection_of,
     quiet_client_log,
     topic_names,
@@ -60,7 +59,6 @@ class RecorderContext:
     # least time from one transaction to the next
     gather_seconds: float
     revoke_seconds: float
-    when_lost: WhenLost
 
 
 class Recorder:
@@ -98,7 +96,6 @@ class Recorder:
             read_offsets=self._read_offsets,
             writing=self._writing,
             revoke_seconds=self._context.revoke_seconds,
-            when_lost=self._context.when_lost,
         )
 
     async def run(self) -> None:
@@ -125,13 +122,37 @@ class Recorder:
         except StoreUnreachableError as error:
             await self._wait_for_history(error)
             return
+        if not await self._pass_deletions():
+            return
         polled = [await reader.poll(seconds=_POLL_SECONDS, max_records=_MAX_RECORDS) for reader in self._readers]
         self._progress.is_ready = all(reader.is_settled for reader in self._readers)
         taken = parse_record_batches(batch for batches in polled for batch in batches)
         if taken.offset_commits:
             await self._write(taken)
 
-    async def _write(self, taken: ParsedRecords) -> None:
+    async def _pass_deletions(self) -> bool:
+        """Step over records that were deleted before they were read; whoever writes that reports it, so once."""
+        deletions = [deletion for reader in self._readers for deletion in reader.deletions()]
+        if not deletions:
+            return True
+        if not await self._write(replace(parse_record_batches(()), offset_commits=deletions)):
+            return False
+        for deletion in deletions:
+            first_offset = deletion.previous_offset or 0
+            self._meters.count("vqmon.record.deleted", deletion.next_offset - first_offset, topic=deletion.topic)
+            log.error(
+                **log_event(
+                    "record.deleted_unread",
+                    topic=deletion.topic,
+                    partition=deletion.partition,
+                    offsets=f"{first_offset} to {deletion.next_offset - 1}",
+                    note="records or transaction markers, deleted before they were read; reading goes on after them",
+                )
+            )
+        return True
+
+    async def _write(self, taken: ParsedRecords) -> bool:
+        """Write to the history; False when the offsets in it must be read again first."""
         started_at = time.perf_counter()
         try:
             async with self._writing:
@@ -140,16 +161,17 @@ class Recorder:
             self._meters.count("vqmon.record.again", reason="fenced")
             log.warning(**log_event("record.fenced", error=error))
             self._reset_positions()
-            return
+            return False
         except StoreUnreachableError as error:
             # Whether the transaction was committed is unknown; the offsets in the history will tell.
             self._reset_positions()
             await self._wait_for_history(error)
-            return
+            return False
         for reader in self._readers:
             reader.advance(taken.offset_commits)
         self._meters.record("vqmon.publish.duration", time.perf_counter() - started_at)
         self._count(taken)
+        return True
 
     def _count(self, taken: ParsedRecords) -> None:
         self._meters.count("vqmon.record.count", len(taken.outcomes), kind="outcome")
@@ -205,6 +227,8 @@ async def run_recorder(context: RecorderContext) -> None:
         meters.count("vqmon.record.count", 0, kind=kind)
     for reason in ("fenced", "unreachable"):
         meters.count("vqmon.record.again", 0, reason=reason)
+    for topic in context.topics.values():
+        meters.count("vqmon.record.deleted", 0, topic=topic)
     while not stop.is_set():
         try:
             await Recorder(context).run()
@@ -248,7 +272,6 @@ def _recorder_context(
         service=service,
         gather_seconds=kafka.commit_seconds,
         revoke_seconds=kafka.revoke_seconds,
-        when_lost=kafka.when_lost,
     )
 
 

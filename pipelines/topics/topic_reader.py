@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.fleet.membership import ConsumerGroup
-from pipelines.service.brokers import WhenLost, resume_offset
+from pipelines.service.brokers import resume_offset
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.ingest import OffsetCommit, RecordBatch, RecordKind
 from vqmon.transport.kafka.records import OnAssigned, OnRevoked, Record
@@ -38,14 +38,12 @@ class TopicReader:
         read_offsets: Callable[[str], Awaitable[Mapping[int, int]]],
         writing: asyncio.Lock,
         revoke_seconds: float,
-        when_lost: WhenLost,
     ) -> None:
         self.topic = topic
         self._kind: RecordKind = kind
         self._read_offsets = read_offsets
         self._writing = writing
         self._revoke_seconds = revoke_seconds
-        self._when_lost: WhenLost = when_lost
         # None = assigned, and its offset not read from the history yet
         self._positions: dict[int, _PartitionPosition | None] = {}
         # up to where the history holds each partition, as last measured
@@ -104,17 +102,8 @@ class TopicReader:
         for partition in waiting:
             stored = stored_offsets.get(partition)
             offsets = await self._group.partition_offsets(partition)
-            offset = resume_offset(stored, offsets, self._when_lost, partition=f"{self.topic}/{partition}")
-            if stored is not None and offset > stored:
-                log.error(
-                    **log_event(
-                        "record.lost_records",
-                        topic=self.topic,
-                        partition=partition,
-                        stored_offset=stored,
-                        oldest_offset=offsets.beginning,
-                    )
-                )
+            # Deleted records come from nowhere, and whoever waits loses those that are deleted next too.
+            offset = resume_offset(stored, offsets, "go_on", partition=f"{self.topic}/{partition}")
             # The partition may have been revoked meanwhile.
             if partition in self._positions:
                 self._group.resume(partition, offset=offset)
@@ -158,6 +147,21 @@ class TopicReader:
             next_offset=next_offset,
             records=[(record.offset, record.value) for record in records],
         )
+
+    def deletions(self) -> Sequence[OffsetCommit]:
+        """Steps of partitions over offsets that were deleted before they were read, until the history holds them."""
+        return [
+            OffsetCommit(
+                topic=self.topic,
+                partition=partition,
+                previous_offset=position.stored_offset,
+                next_offset=position.next_offset,
+            )
+            for partition, position in self._positions.items()
+            if position is not None
+            and position.stored_offset is not None
+            and position.next_offset > position.stored_offset
+        ]
 
     async def marker_batches(self, *, skip: Collection[int] = ()) -> Sequence[RecordBatch]:
         """Batches without records for partitions that were read beyond the offset in the history.

@@ -65,6 +65,7 @@ MetricName = Literal[
     "vqmon.record.lag",
     "vqmon.record.count",
     "vqmon.record.again",
+    "vqmon.record.deleted",
     "vqmon.origin.closed",
     "vqmon.watchdog.breach",
     "vqmon.web.request.count",
@@ -387,6 +388,12 @@ METRICS: Mapping[MetricName, Metric] = {
         unit="{try}",
         description="times that the recorder restarted, by `reason` (fenced, unreachable)",
         labels=("reason",),
+    ),
+    "vqmon.record.deleted": Metric(
+        kind="counter",
+        unit="{offset}",
+        description="offsets that were deleted before the recorder had read them, by `topic`",
+        labels=("topic",),
     ),
     "vqmon.origin.closed": Metric(
         kind="gauge",

@@ -1,6 +1,8 @@
 """Brokers for the tests of this folder: started once, on free ports of loopback, and stopped at the end."""
 
-from collections.abc import Iterator
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder: Path = tmp_path_factory.mktemp("kafka")
     with Cluster(folder) as started:
         yield started
+
+
+@pytest.fixture
+async def nothing_left_behind() -> AsyncIterator[None]:
+    """At the end of the test its clients have left no task, and no error that nobody has retrieved."""
+    loop, reports = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    before = asyncio.all_tasks()
+    yield
+    # Callbacks of what was closed last.
+    await asyncio.sleep(0)
+    tasks = asyncio.all_tasks() - before
+    assert [task for task in tasks if task is not asyncio.current_task()] == []
+    gc.collect()
+    assert reports == []

@@ -43,7 +43,7 @@ from vqmon.transport.kafka.records import CommittedOffset
 PARTITIONS = 2
 NUMBERS = count()
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("nothing_left_behind")]
 
 
 class Revocable:

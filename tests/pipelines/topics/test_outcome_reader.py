@@ -57,7 +57,6 @@ class Topics:
             read_offsets=read_offsets,
             writing=asyncio.Lock(),
             revoke_seconds=1.0,
-            when_lost="stop",
         )
 
     def _open_group(self, topic: str, assigned: OnAssigned, revoked: OnRevoked) -> MemoryGroupConsumer:

@@ -19,10 +19,10 @@ from tests.pipelines.memory_fleet import segment as fleet_segment
 from tests.pipelines.memory_fleet import until
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, Outcome
-from vqmon.errors import SettingsError, StoreUnreachableError
+from vqmon.errors import StoreUnreachableError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.telemetry.health import ProgressTracker
-from vqmon.telemetry.metrics import Meters
+from vqmon.telemetry.metrics import Meters, MetricName
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.history.ingest import ParsedRecords
@@ -93,7 +93,6 @@ def recorder_context(history: History, clients: Clients, **changes: object) -> I
             "service": Service(meters=Meters(), progress=ProgressTracker(lambda: 0.0)),
             "gather_seconds": 0.0,
             "revoke_seconds": 1.0,
-            "when_lost": "stop",
         }
         yield RecorderContext(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -266,22 +265,45 @@ async def test_a_topic_whose_records_were_all_read_and_deleted_stops_nothing(
         check(fleet, history)
 
 
-async def test_records_that_were_deleted_unread_stop_it_unless_told_otherwise(tmp_path: Path) -> None:
-    """A gap is an error that says what to set; with `go_on` it is accepted."""
+class DeletionMeters(Meters):
+    """Adds up what was counted as deleted."""
+
+    deleted = 0
+
+    def count(self, name: MetricName, amount: int = 1, **labels: str) -> None:
+        if name == "vqmon.record.deleted":
+            self.deleted += amount
+
+
+async def test_records_that_were_deleted_unread_are_passed_and_reported_once(
+    history_location: HistoryLocation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when none is left, and when the first write of the new offset fails; the next recorder is silent."""
+    monkeypatch.setattr("pipelines.topics.recorder.RETRY_SECONDS", 0.01)
     fleet = Fleet()
     fleet.publish_outcomes("a", 10)
-    with open_history(tmp_path / "history.db", "record") as history:
+    with open_history(history_location, "record") as history:
         with recorder_context(history, fleet) as context:
             async with recording(context):
                 await until(lambda: has_all(fleet, history))
+        stored = history.queries.next_offsets("v.quality")[1]
         fleet.publish_outcomes("a", 10, first=10)
-        fleet.broker.beginning_offsets["v.quality", 1] = fleet.broker.logs["v.quality", 1][15].offset
-        with (
-            recorder_context(history, fleet) as context,
-            pytest.raises(SettingsError, match=r"deleted before.*when_lost"),
-        ):
-            await run_recorder(context)
-        with recorder_context(history, fleet, when_lost="go_on") as context:
-            async with recording(context):
-                await until(lambda: has_all(fleet, history))
-        assert len(list(history.documents.outcomes_in_write_order())) == 15
+        end = fleet.broker.high_watermark("v.quality", 1)
+        fleet.broker.beginning_offsets["v.quality", 1] = end
+        unreliable, meters = UnreliableHistory(history, ["before"]), DeletionMeters()
+        service = Service(meters=meters, progress=ProgressTracker(lambda: 0.0))
+        with recorder_context(unreliable, fleet, service=service) as context:  # type: ignore[arg-type]
+            for _ in range(2):
+                async with recording(context):
+                    await until(lambda: service.progress.is_ready)
+        assert not unreliable._faults
+        assert meters.deleted == end - stored
+        assert history.queries.next_offsets("v.quality")[1] == end
+        assert len(list(history.documents.outcomes_in_write_order())) == 10
+    [fields] = [vars(record)["fields"] for record in caplog.records if record.msg == "record.deleted_unread"]
+    assert fields | {"note": ""} == {
+        "topic": "v.quality",
+        "partition": 1,
+        "offsets": f"{stored} to {end - 1}",
+        "note": "",
+    }

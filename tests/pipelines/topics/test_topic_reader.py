@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pipelines.topics.topic_reader import TopicReader, _PartitionPosition
-from vqmon.errors import BrokerError, SettingsError
+from vqmon.errors import BrokerError
 from vqmon.transport.history.ingest import OffsetCommit
 from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroupConsumer
 
@@ -15,7 +15,7 @@ TOPIC = "v.quality"
 class Topic:
     """A reader of a topic with records at the offsets 0, 2, 4 of both partitions, and the offsets in the history."""
 
-    def __init__(self, *, when_lost: str = "stop", revoke_seconds: float = 1.0, **stored: int) -> None:
+    def __init__(self, *, revoke_seconds: float = 1.0, **stored: int) -> None:
         self.broker = MemoryBroker(2)
         for partition in range(2):
             for number in range(3):
@@ -32,7 +32,6 @@ class Topic:
             read_offsets=self._read_offsets,
             writing=self.writing,
             revoke_seconds=revoke_seconds,
-            when_lost=when_lost,  # type: ignore[arg-type]
         )
 
     async def _read_offsets(self, topic: str) -> dict[int, int]:
@@ -163,16 +162,17 @@ async def test_lag_counts_the_records_that_are_not_in_the_history() -> None:
     assert await topic.reader.lags() == {0: 5, 1: 3}
 
 
-async def test_deleted_records_stop_the_reader_unless_the_settings_accept_the_gap() -> None:
-    """It then goes on with the oldest that is left, and tells the history which offset it holds."""
-    strict, lenient = Topic(partition_0=1), Topic(partition_0=1, when_lost="go_on")
-    for topic in (strict, lenient):
-        topic.broker.beginning_offsets[TOPIC, 0] = 4
-        await topic.reader.start()
-    with pytest.raises(SettingsError, match=r"v.quality/0: the stored offset is 1.*deleted before they were read"):
-        await strict.reader.resume_assigned()
-    await lenient.reader.resume_assigned()
-    assert (await lenient.poll())[0] == (1, [4])
+async def test_deleted_records_are_passed_and_named_until_the_history_is_behind_them() -> None:
+    """Reading goes on with the oldest record that is left; a partition that the history does not know misses none."""
+    topic = Topic(partition_0=1)
+    for partition in range(2):
+        topic.broker.beginning_offsets[TOPIC, partition] = 4
+    await topic.started()
+    step = OffsetCommit(topic=TOPIC, partition=0, previous_offset=1, next_offset=4)
+    assert topic.reader.deletions() == [step]
+    topic.reader.advance([step])
+    assert topic.reader.deletions() == []
+    assert await topic.poll() == {0: (4, [4]), 1: (None, [4])}
 
 
 async def test_a_history_that_is_ahead_of_the_topic_is_an_error() -> None:

@@ -1,5 +1,6 @@
 """Client configuration for aiokafka, the translation of its errors, and stopping a consumer."""
 
+import asyncio
 import ssl
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, OutOfOrderSequenceNumber, ProducerFenced
 
 from vqmon.errors import BrokerError, FencedError, SettingsError
-from vqmon.transport.kafka.connection import ClientConfig, stop_consumer, translated_errors
+from vqmon.transport.kafka.connection import ClientConfig, end_tasks_of, stop_consumer, translated_errors
 
 
 def test_a_plain_client_has_no_secrets_in_its_options() -> None:
@@ -89,7 +90,35 @@ async def test_stopping_a_consumer_closes_its_connections_even_when_the_stop_fai
     async def close() -> None:
         calls.append("close")
 
-    consumer = SimpleNamespace(stop=stop, _client=SimpleNamespace(close=close))
+    consumer = SimpleNamespace(stop=stop, _fetcher=None, _coordinator=None, _client=SimpleNamespace(close=close))
     errors = await stop_consumer(consumer, timeout_seconds=5.0)  # type: ignore[arg-type]
     assert calls == ["stop", "close"]
     assert [type(error) for error in errors] == [KafkaConnectionError]
+
+
+class Sender:
+    """Runs tasks as parts of aiokafka clients do: cancelled, it waits for those that it has begun."""
+
+    async def run(self) -> None:
+        request = asyncio.ensure_future(self.request())
+        try:
+            await request
+        except asyncio.CancelledError:
+            await asyncio.gather(request, asyncio.ensure_future(self.request()), return_exceptions=True)
+
+    async def request(self) -> None:
+        await asyncio.sleep(60)
+
+
+async def test_the_tasks_of_a_client_are_ended() -> None:
+    """Also those that it begins when it is cancelled; those of others go on."""
+    mine, other = Sender(), Sender()
+    tasks = [asyncio.ensure_future(sender.run()) for sender in (mine, other)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await end_tasks_of(mine, None, timeout_seconds=0.5)
+    assert [task.done() for task in tasks] == [True, False]
+    # The current task, the other sender and its request.
+    assert len(asyncio.all_tasks()) == 3
+    await end_tasks_of(other, timeout_seconds=0.5)
+    assert len(asyncio.all_tasks()) == 1

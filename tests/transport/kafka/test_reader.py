@@ -28,6 +28,7 @@ class FakeConsumer:
         self.positions: dict[int, int] = {}
         self.polls = 0
         self.is_stopped = False
+        self._fetcher = self._coordinator = None
         self._client = SimpleNamespace(close=self._close, fetch_all_metadata=self._metadata)
         made.append(self)
 

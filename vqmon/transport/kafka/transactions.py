@@ -13,7 +13,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from vqmon.errors import BrokerError, FencedError, RecordTooLargeError
 from vqmon.flow import run_with_deadline
 from vqmon.retry import Backoff, Retries
-from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, translated_errors
+from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, end_tasks_of, translated_errors
 from vqmon.transport.kafka.records import INPUT_HEADER, BatchWriter, CommittedOffset, ProducerRecord, TransactionBatch
 
 log = logging.getLogger("vqmon.kafka")
@@ -207,12 +207,12 @@ class TransactionalProducer:
         queued = (batch for batches in accumulator._batches.values() for batch in batches)
         for batch in (*accumulator._pending_batches, *queued):
             _retrieve_exception(batch._drain_waiter)
+            _retrieve_exception(batch.future)
         accumulator.fail_all(ProducerClosed())
-        sender_task = producer._sender.sender_task if producer._sender is not None else None
-        for _ in range(2):
-            if sender_task is not None and not sender_task.done():
-                sender_task.cancel()
-                await asyncio.wait([sender_task], timeout=_CLOSE_TIMEOUT_SECONDS)
+        await end_tasks_of(producer._sender, accumulator, timeout_seconds=_CLOSE_TIMEOUT_SECONDS)
+        # A producer that was fenced fails its transaction too, which nobody waits for once a record has failed.
+        if (transaction := producer._txn_manager._transaction_waiter) is not None:
+            _retrieve_exception(transaction)
         try:
             await run_with_deadline(producer.client.close(), within_seconds=_CLOSE_TIMEOUT_SECONDS)
         except (Exception, asyncio.CancelledError) as error:
