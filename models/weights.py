@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from models.checkpoints.published_files import PublishedFile, recognize_network
-from models.checkpoints.reading import open_weights
+from models.checkpoints.reading import is_program, open_weights
 from vqmon.scoring.manifests.frame_scorer import Licence
 
 TensorShapes = Mapping[str, tuple[int, ...]]
@@ -109,7 +109,11 @@ def load_weights(
     WeightsError, which says where `published` is to be had.
     """
     try:
-        return _load(reference, hub, sha256)
+        loaded = _load(reference, hub, sha256)
+        for file in loaded.checkpoint.files if published and published.as_program else ():
+            if is_program(file):
+                raise WeightsError(f"{file}: is a TorchScript program: {published.as_program}")
+        return loaded
     except WeightsError as error:
         raise WeightsError(f"{error}; {published.describe()}" if published else str(error)) from error
 
@@ -194,7 +198,15 @@ def _local_files(path: Path) -> list[Path]:
     if shards := _complete_shards(names, where=str(path)):
         return [path / name for name in shards]
     file = path / _choose_file(names, where=str(path))
-    return [path / name for name in _shard_names(file)] if file.name in _INDEX_FILES else [file]
+    if file.name not in _INDEX_FILES:
+        return [file]
+    shards = _shard_names(file)
+    if missing := [name for name in shards if name not in names]:
+        raise WeightsError(
+            f"{path}: lacks {len(missing)} of the {len(shards)} shards that {file.name} names: {_list_names(missing)}; "
+            "download them too"
+        )
+    return [path / name for name in shards]
 
 
 def _hub_files(reference: str, hub: Hub) -> tuple[list[Path], Mapping[str, str | None]]:

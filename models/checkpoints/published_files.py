@@ -13,16 +13,24 @@ class PublishedFile:
     network: str
     file: str
     location: str
+    # what a TorchScript program with the same tensors is instead; empty where the file may be one
+    as_program: str = ""
 
     def describe(self) -> str:
         """What is expected and where it is, for the end of a message."""
-        return f"expected {self.file}, published at {self.location}"
+        return f"expected {self.locate()}"
+
+    def locate(self) -> str:
+        """The file, and where it is published."""
+        return f"{self.file}, published at {self.location}"
 
 
-_CLIP, _RQ_VQA, _SLOWFAST, _OWL = "CLIP or LIQE", "RQ-VQA", "SlowFast", "mPLUG-Owl2 (OneAlign, Q-Align, Compare2Score)"
+_CLIP, _CLIP_L, _RQ_VQA, _SLOWFAST = "CLIP ViT-B or LIQE", "CLIP ViT-L", "RQ-VQA", "SlowFast"
+_OWL = "mPLUG-Owl2 (OneAlign, Q-Align, Compare2Score)"
 _FAST_VQA, _DOVER, _COVER, _ALIGN_IQA, _SR_VQA = "FAST-VQA or FasterVQA", "DOVER", "COVER", "Align-IQA", "SR-VQA"
 _HYPER_IQA, _DB_CNN, _MUSIQ, _TOPIQ, _MANIQA = "HyperIQA", "DB-CNN", "MUSIQ", "TOPIQ without a reference", "MANIQA"
 _IQA_PYTORCH = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights"
+_OPENAI = "the addresses in clip/clip.py of https://github.com/openai/CLIP"
 _TRAINED_HERE = "no address: train your own, models/README.md says how"
 
 PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
@@ -39,7 +47,10 @@ PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
             network=_COVER, file="COVER.pth", location="the branch release of https://github.com/vztu/COVER (Model)"
         ),
         "liqe": PublishedFile(
-            network=_CLIP, file="LIQE.pt", location="the Google Drive link of https://github.com/zwx8981/LIQE"
+            network=_CLIP,
+            file="LIQE.pt",
+            location="the Google Drive link of https://github.com/zwx8981/LIQE",
+            as_program="CLIP as OpenAI publishes it, before it was trained to be LIQE",
         ),
         "hyper_iqa": PublishedFile(
             network=_HYPER_IQA, file="HyperIQA-resnet50-koniq10k-c96c41b1.pth", location=_IQA_PYTORCH
@@ -52,8 +63,8 @@ PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
             file="ckpt_koniq10k.pt",
             location=f"https://github.com/IIGROUP/MANIQA/releases (Koniq10k) and {_IQA_PYTORCH}",
         ),
-        "clip": PublishedFile(network=_CLIP, file="CLIP ViT-B/32", location="https://github.com/openai/CLIP"),
-        "clip_l": PublishedFile(network=_CLIP, file="CLIP ViT-L/14", location="https://github.com/openai/CLIP"),
+        "clip": PublishedFile(network=_CLIP, file="CLIP ViT-B/32 (ViT-B-32.pt)", location=_OPENAI),
+        "clip_l": PublishedFile(network=_CLIP_L, file="CLIP ViT-L/14 (ViT-L-14.pt)", location=_OPENAI),
         "slowfast": PublishedFile(
             network=_SLOWFAST,
             file="SLOWFAST_8x8_R50.pyth",
@@ -95,6 +106,8 @@ _MARKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         _COVER: ("technical_backbone.layers.*", "semantic_head.*"),
         _DOVER: ("technical_backbone.layers.*", "aesthetic_backbone.*"),
         "DOVER-Mobile": ("technical_backbone.downsample_layers.*", "aesthetic_backbone.*"),
+        _CLIP_L: ("visual.class_embedding", "visual.transformer.resblocks.23.*"),
+        "CLIP in the layout of transformers": ("vision_model.encoder.layers.*", "text_model.encoder.layers.*"),
         _CLIP: ("visual.class_embedding", "transformer.resblocks.*"),
         "CLIP with a ResNet": ("visual.attnpool.*", "transformer.resblocks.*"),
         _SLOWFAST: ("blocks.0.multipathway_blocks.*",),

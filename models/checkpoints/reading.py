@@ -20,6 +20,7 @@ from torch import Tensor
 
 _TABLE_KEYS = (
     "state_dict", "model_state", "model_state_dict", "model", "weights", "params_ema", "params", "net", "network",
+    "module", "state_dict_ema", "ema_state_dict", "model_ema", "ema",
 )  # fmt: skip
 """Where trainers put the tensors, the likeliest first."""
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -175,6 +176,8 @@ def _describe_zip(file: Path) -> str | None:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
     inner = {name.rpartition("/")[2] for name in names}
+    if all(name.endswith(".npy") for name in names):
+        return "is an archive of numpy arrays (.npz): need a file of torch.save, or safetensors"
     if "data.pkl" not in inner:
         return f"is a zip archive of {_list(names)}: {_UNPACK}"
     return None
@@ -227,7 +230,10 @@ def _load_script(file: Path) -> dict[str, Tensor]:
     return dict(program.state_dict()) if isinstance(program, _ScriptModule) else {}
 
 
-def _is_script(file: Path) -> bool:
+def is_program(file: Path) -> bool:
+    """Whether a file is a TorchScript program."""
+    if not zipfile.is_zipfile(file):
+        return False
     with zipfile.ZipFile(file) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
@@ -260,7 +266,7 @@ def _open_safetensors(file: Path, head: bytes) -> tuple[dict[str, tuple[int, ...
 def _load(file: Path, head: bytes) -> object:
     # mmap reads pages when they are needed; the format from before torch 1.6 cannot be mapped
     is_zip = head.startswith(b"PK")
-    if is_zip and _is_script(file):
+    if is_zip and is_program(file):
         return _load_script(file)
     try:
         with torch.serialization.safe_globals(_ALLOWED_GLOBALS):

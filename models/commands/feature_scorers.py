@@ -81,7 +81,8 @@ def export_hidden_state(options: argparse.Namespace, facts: SheetFacts, config: 
     """
     config = OwlConfig() if config is None else config
     if options.weights is None:
-        raise WeightsError("name the weights of Q-Align: --weights FILE, FOLDER or owner/name@commit")
+        published_at = PUBLISHED_FILES["q_align"].describe()
+        raise WeightsError(f"name the weights of Q-Align: --weights FILE, FOLDER or owner/name@commit; {published_at}")
     loaded = load_owl(
         str(options.weights),
         config,

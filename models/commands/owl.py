@@ -131,7 +131,8 @@ def load_recipe(options: argparse.Namespace, environment: ExportEnvironment) -> 
     facts = read_manifest_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
     if options.weights is None:
-        raise WeightsError("name the weights: --weights FILE, FOLDER or owner/name@commit")
+        published = PUBLISHED_FILES[options.name].describe()
+        raise WeightsError(f"name the weights: --weights FILE, FOLDER or owner/name@commit; {published}")
     loaded = load_owl(
         str(options.weights),
         environment.config,

@@ -1,7 +1,7 @@
 """The scorers that are exported from published weights: their files, the networks that these fill, their assembly."""
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from models.networks.backbones.convnext3d import ConvNextConfig
 from models.networks.backbones.swin import SwinConfig, swin_b_384
 from models.networks.fragments import cover, dover, fast_vqa
 from models.networks.pictures import liqe
-from models.weights import TensorShapes, WeightsError, check_published, state_dict_shapes
+from models.weights import TensorShapes, WeightsError, check_published
 from vqmon.scoring.manifests.frame_scorer import Licence
 
 NetworksByFile = Mapping[str, nn.Module]
@@ -167,18 +167,43 @@ def read_scorer_facts(name: str) -> SheetFacts:
 def load_network(file: WeightsFile, weights: Weights, shapes: TensorShapes) -> nn.Module:
     """A network with a file's tensors in float32.
 
-    Raises WeightsError naming what is missing, unknown or misshapen, or the network that the file is of.
+    Raises WeightsError naming what is missing, unknown, misshapen or no finite number, or the network that the file is
+    of.
     """
     network = file.build()
-    needed = state_dict_shapes(network)
-    check_published(shapes, needed, file.published, optional=_OPTIONAL_TENSORS, ignored=file.ignored)
+    needed = network.state_dict()
+    prefix = _common_prefix(shapes, needed)
+    own_shapes = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+    expected = {name: tuple(tensor.shape) for name, tensor in needed.items()}
+    check_published(own_shapes, expected, file.published, optional=_OPTIONAL_TENSORS, ignored=file.ignored)
     table: dict[str, Tensor] = {}
     for name in needed:
-        if name in shapes:
-            tensor = weights[name]
+        if name in own_shapes:
+            tensor = weights[prefix + name]
+            if problem := _describe_numbers(tensor, needed[name]):
+                raise WeightsError(f"{name} {problem}; {file.published.describe()}")
             table[name] = tensor.float() if tensor.is_floating_point() else tensor
     network.load_state_dict(table, strict=False, assign=True)
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def _common_prefix(names: Iterable[str], needed: Iterable[str]) -> str:
+    """What stands before every name of the network's where a trainer wrapped it (`model.` of Lightning), else empty."""
+    given = set(names)
+    if not given.isdisjoint(needed):
+        return ""
+    first = next(iter(needed))
+    prefixes = sorted((name.removesuffix(first) for name in given if name.endswith(f".{first}")), key=len)
+    return prefixes[0] if prefixes else ""
+
+
+def _describe_numbers(tensor: Tensor, needed: Tensor) -> str | None:
+    """Why a tensor's numbers cannot be those of a parameter; None where they can."""
+    if not needed.is_floating_point():
+        return None
+    if not tensor.is_floating_point():
+        return f"is of {str(tensor.dtype).removeprefix('torch.')}, as in a quantized network: need float32 or float16"
+    return None if bool(tensor.isfinite().all()) else "holds numbers that are not finite: its training failed"
 
 
 def random_networks(name: str, *, seed: int = 0) -> dict[str, nn.Module]:
@@ -212,5 +237,11 @@ def randomize_weights(network: nn.Module) -> None:
 
 def require_files(name: str, given: Mapping[str, object]) -> None:
     """Raise WeightsError when a file that a scorer takes is not named."""
-    if missing := [key for key in PUBLISHED_SCORERS[name].files if key not in given]:
-        raise WeightsError(f"{name} needs weights of {', '.join(missing)}: --part {missing[0]}=FILE")
+    files = PUBLISHED_SCORERS[name].files
+    own = next(iter(files))
+    if missing := [key for key in files if key not in given]:
+        options = (
+            f"{'--weights FILE' if key == own else f'--part {key}=FILE'}: {files[key].published.locate()}"
+            for key in missing
+        )
+        raise WeightsError(f"{name} needs weights that are not named: {'; '.join(options)}")

@@ -1,6 +1,8 @@
 """Files of the published sizes, laid out and named as their trainers write them, fill the networks that take them."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +88,52 @@ def test_the_visual_tower_of_clip_is_taken_from_its_file(tmp_path: Path) -> None
         WeightsError, match=r"visual\.class_embedding is \(768,\), not \(1024,\); expected CLIP ViT-L/14"
     ):
         published.load_network(kit.files["clip"], loaded.checkpoint, smaller)
-    with pytest.raises(WeightsError, match=r"these are the weights of CLIP or LIQE; expected COVER\.pth"):
+    with pytest.raises(WeightsError, match=r"these are the weights of CLIP ViT-L; expected COVER\.pth"):
         published.load_network(kit.files["cover"], loaded.checkpoint, loaded.checkpoint.shapes)
+
+
+@pytest.mark.parametrize("wrapper", ["", "model.", "net."])
+def test_tensors_may_stand_within_a_trainers_wrapper(wrapper: str) -> None:
+    """Lightning puts the network's own name before each tensor, and its losses beside them."""
+    file = small_file()
+    shapes = {f"{wrapper}{name}": shape for name, shape in state_dict_shapes(file.build()).items()}
+    weights = {name: torch.full(shape, 2.0) for name, shape in shapes.items()}
+    beside = {"loss.weight": (2,)} if wrapper else {}
+    network = published.load_network(file, weights, shapes | beside)
+    assert all(bool((tensor == 2).all()) for tensor in network.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensor: tensor * float("nan"), "0.weight holds numbers that are not finite.*expected FAST_VQA"),
+        (lambda tensor: tensor.to(torch.int8), "0.weight is of int8, as in a quantized network.*expected FAST_VQA"),
+    ],
+)
+def test_numbers_that_are_no_parameters_are_refused(change: Callable[[Any], Any], message: str) -> None:
+    file = small_file()
+    shapes = state_dict_shapes(file.build())
+    weights = {name: change(torch.ones(shape)) for name, shape in shapes.items()}
+    with pytest.raises(WeightsError, match=message):
+        published.load_network(file, weights, shapes)
+
+
+def test_a_missing_file_is_named_with_its_address() -> None:
+    """Which network, where it is published, and by which option it is given."""
+    with pytest.raises(WeightsError) as caught:
+        published.require_files("cover", {})
+    assert "--weights FILE: COVER.pth, published at " in str(caught.value)
+    assert "--part clip=FILE: CLIP ViT-L/14 (ViT-L-14.pt), published at " in str(caught.value)
+    with pytest.raises(WeightsError, match=r"not named: --part clip=FILE: CLIP ViT-L/14.*openai/CLIP"):
+        published.require_files("cover", {"cover": "COVER.pth"})
+
+
+def small_file() -> published.WeightsFile:
+    """A file of a network of one layer, under the name of FAST-VQA."""
+    return replace(
+        published.PUBLISHED_SCORERS["fast_vqa"].files["fast_vqa"],
+        build=lambda: torch.nn.Sequential(torch.nn.Linear(2, 3)),
+    )
 
 
 @pytest.mark.parametrize("name", ["q_align", "compare2score"])

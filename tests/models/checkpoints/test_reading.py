@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import pickle
 import tarfile
@@ -48,6 +49,8 @@ LAYOUTS: Mapping[str, object] = {
     "compiled within DataParallel": {f"module._orig_mod.{name}": tensor for name, tensor in TENSORS.items()},
     "arguments of the command line": {"state_dict": WRAPPED, "args": ARGUMENTS, "hyper_parameters": {"a": ARGUMENTS}},
     "basicsr": {"params_ema": TENSORS},
+    "deepspeed": {"module": TENSORS, "global_steps": 3},
+    "averaged weights alone": {"model_ema": TENSORS, "epoch": 1},
     "numbers in the table itself": {"iteration": 3, "srcc": np.float64(0.9), **TENSORS},
 }  # fmt: skip
 
@@ -132,6 +135,7 @@ def write_wrong_files(folder: Path) -> dict[str, str]:
     (folder / "text.pth").write_text("\x1b[31mEntry not found")
     with zipfile.ZipFile(folder / "folds.zip", "w") as archive:
         archive.writestr("ckpts/NR_v0.pth", "x")
+    np.savez(folder / "musiq.npz", a=np.zeros(2))
     with tarfile.open(folder / "ckpts.tar", "w") as tape:
         tape.add(folder / "good.pth", "NR_v0.pth")
     torch.save([1, 2], folder / "list.pth")
@@ -146,6 +150,7 @@ def write_wrong_files(folder: Path) -> dict[str, str]:
         "empty.pth": "is empty",
         "text.pth": "is neither a file of torch.save nor a safetensors file, it begins with `Entry not found`",
         "folds.zip": "is a zip archive of ckpts/NR_v0.pth: unpack it",
+        "musiq.npz": "is an archive of numpy arrays (.npz): need a file of torch.save, or safetensors",
         "ckpts.tar": "is a tar archive of NR_v0.pth: unpack it",
         "list.pth": "holds list instead of a table of tensors",
         "optimizer.pth": "is not a table of tensors: it holds optimizer, epoch",
@@ -170,7 +175,9 @@ NAMES_IN_FILES = {
     "DOVER": ("technical_backbone.layers.0.x", "aesthetic_backbone.norm.bias"),
     "COVER": ("technical_backbone.layers.0.x", "aesthetic_backbone.norm.bias", "semantic_head.fc_hid.bias"),
     "DOVER-Mobile": ("technical_backbone.downsample_layers.0.x", "aesthetic_backbone.norm.bias"),
-    "CLIP or LIQE": ("visual.class_embedding", "transformer.resblocks.0.x"),
+    "CLIP ViT-B or LIQE": ("visual.class_embedding", "transformer.resblocks.0.x"),
+    "CLIP ViT-L": ("visual.class_embedding", "transformer.resblocks.0.x", "visual.transformer.resblocks.23.x"),
+    "CLIP in the layout of transformers": ("text_model.encoder.layers.0.x", "vision_model.encoder.layers.0.x"),
     "SlowFast": ("blocks.0.multipathway_blocks.0.conv.weight",),
     "RQ-VQA": ("feature_extraction.feature_extraction.norm.bias", "bot4.net.0.x", "quality.0.weight"),
     "mPLUG-Owl2 (OneAlign, Q-Align, Compare2Score)": ("model.visual_abstractor.x", "model.layers.0.x"),
@@ -230,6 +237,26 @@ def test_shards_without_their_index_are_read_when_all_are_there(tmp_path: Path) 
     (tmp_path / names[0]).unlink()
     with pytest.raises(WeightsError, match=r"holds 1 of 2 shards: model-00002-of-00002\.safetensors"):
         load_weights(str(tmp_path), hub=Shelf(tmp_path))
+
+
+def test_shards_that_an_index_names_must_all_be_there(tmp_path: Path) -> None:
+    """A download that stopped between two shards says which to download too."""
+    names = [f"model-{number:05}-of-00003.safetensors" for number in (1, 2, 3)]
+    save_file({"a.weight": torch.ones(2)}, tmp_path / names[1])
+    index = {"weight_map": dict(zip(("x", "a.weight", "z"), names, strict=True))}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    message = rf"lacks 2 of the 3 shards that model\.safetensors\.index\.json names: {names[0]}, {names[2]}; download"
+    with pytest.raises(WeightsError, match=message):
+        load_weights(str(tmp_path), hub=Shelf(tmp_path))
+
+
+def test_a_program_of_clip_is_not_taken_for_liqe(tmp_path: Path) -> None:
+    """Both have the same names and shapes; only what OpenAI publishes is a TorchScript program."""
+    network = torch.nn.Linear(2, 3)
+    torch.jit.trace(network.eval(), torch.zeros(1, 2)).save(tmp_path / "ViT-B-32.pt")
+    load_weights(str(tmp_path / "ViT-B-32.pt"), hub=Shelf(tmp_path), published=PUBLISHED_FILES["clip"])
+    with pytest.raises(WeightsError, match=r"is a TorchScript program: CLIP as OpenAI publishes it.*expected LIQE\.pt"):
+        load_weights(str(tmp_path / "ViT-B-32.pt"), hub=Shelf(tmp_path), published=PUBLISHED_FILES["liqe"])
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

@@ -44,7 +44,9 @@ def test_from_a_published_file_through_the_command(tmp_path: Path) -> None:
 
 def test_missing_and_unknown_files_are_named(tmp_path: Path) -> None:
     """What a composite needs, and what it does not take."""
-    with pytest.raises(WeightsError, match="rq_vqa needs weights of slowfast, fast_vqa, liqe: --part slowfast=FILE"):
+    with pytest.raises(
+        WeightsError, match=r"rq_vqa needs weights that are not named: --part slowfast=FILE: SLOWFAST_8x8_R50\.pyth"
+    ):
         feature_scorers.build_assembly(options_of(tmp_path, "export", "rq_vqa", "--weights", "x.pth"))
     with pytest.raises(WeightsError, match="takes no weights of dover"):
         feature_scorers.build_assembly(
