@@ -19,6 +19,7 @@ BENCHES = {
     "rich": "bench.scoring.features",
     "scoring": "bench.scoring.scoring",
     "kafka": "bench.serving.kafka",
+    "low-latency": "bench.serving.low_latency",
     "notify": "bench.serving.notify",
     "short-streams": "bench.serving.short_streams",
     "store": "bench.serving.history",
