@@ -289,7 +289,7 @@ _COMMANDS = (
     ),
     _Command(
         run=run_quantize,
-        summary="make the 8-bit form of an exported scorer, calibrated on your own pictures",
+        summary="make the 8-bit form of a scorer and hold it to float32 on your own pictures, and to human scores",
         names=quantize.NAMES,
         options="weights built version threads",
         add_arguments=(quantize.add_arguments,),

@@ -3,6 +3,7 @@
 import argparse
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from models.commands import owl
+from models.commands.quantize.human_scores import read_rated_files
 from models.commands.quantize.level_scorer import quantize_level_scorer
 from models.commands.quantize.scorer import FLOAT, Segment, quantize_scorer
 from models.data.csv_scores import PICTURE_SUFFIXES, DataError, read_frames
@@ -30,12 +32,20 @@ _HELD_OUT_EVERY = 3
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     command.add_argument(
-        "--clips", type=Path, help="folder of your own pictures and clips to calibrate and to judge with"
+        "--clips",
+        type=Path,
+        help="folder of your own pictures and clips, with which the 8-bit form is calibrated and compared with float32",
     )
     command.add_argument(
+        "--data", type=Path, metavar="CSV",
+        help="evaluation set with the columns path and score: what 8 bits lose of the rank correlation with its human "
+        "scores is measured, and a form that loses more than --max-loss is refused",
+    )  # fmt: skip
+    command.add_argument(
         "--max-loss", type=float, default=0.005,
-        help="how far the rank correlation with float32 may fall below 1 on the files that are judged: a third of "
-        "them, and all for scorers that are made of their weights",
+        help="allowed loss of rank correlation: with the scores in float32, on the files of --clips that do not "
+        "calibrate (a third of them; all, for scorers that are made of their weights), and with human scores, on those "
+        "of --data",
     )  # fmt: skip
     owl.add_weights_arguments(command.add_argument_group(", ".join(owl.RECIPES_WITHOUT_ANCHORS)))
 
@@ -54,24 +64,31 @@ def run(options: argparse.Namespace) -> None:
     sheet = options.built / f"{options.name.replace('_', '-')}-{FLOAT}@{options.version}.parts.json"
     if not sheet.is_file():
         raise DataError(f"{sheet}: no such sheet; export the scorer with --dtype {FLOAT} first, or name --built FOLDER")
-    files = find_files(options.clips)
+    files, rated = find_files(options.clips), read_rated_files(options.data)
     inputs = read_sheet_inputs(AssemblyRunner(sheet).table, sheet.parent)
     segments = [_make_segment(file, inputs) for file in tqdm(files, unit="file", desc="views")]
     held_out = segments[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
     calibration = [each for index, each in enumerate(segments) if index % _HELD_OUT_EVERY != _HELD_OUT_EVERY - 1]
-    for line in quantize_scorer(sheet, calibration, held_out, max_loss=options.max_loss, threads=options.threads):
+    for line in quantize_scorer(
+        sheet, calibration, held_out, max_loss=options.max_loss, threads=options.threads, rated=rated,
+        read_segment=partial(_make_segment, inputs=inputs),
+    ):  # fmt: skip
         print(line, flush=True)
 
 
 def _run_level_scorer(options: argparse.Namespace) -> None:
     files, environment = find_files(options.clips), owl.default_environment(options)
     loaded, recipe = owl.load_recipe(options, environment)
-    pictures = [q_align.pad_to_square(Image.fromarray(read_frames(file, count=1)[0])).copy() for file in files]
+    rated = read_rated_files(options.data)
+    pictures, rated_pictures = (
+        [q_align.pad_to_square(Image.fromarray(read_frames(file, count=1)[0])).copy() for file in each]
+        for each in (files, rated.files if rated else ())
+    )
     options.built.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     for line in quantize_level_scorer(
         recipe, loaded.checkpoint, pictures, max_loss=options.max_loss, folder=options.built, threads=options.threads,
-        max_embedded_bytes=environment.max_embedded_bytes,
+        max_embedded_bytes=environment.max_embedded_bytes, rated=rated, rated_pictures=rated_pictures,
     ):  # fmt: skip
         print(line, flush=True)
 

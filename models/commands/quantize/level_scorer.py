@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.commands.quantize.human_scores import NOT_MEASURED, RatedFiles, measure_loss
 from models.data.csv_scores import DataError
 from models.export.graphs import Weights
 from models.export.owl import LevelScorerRecipe, encode_pictures, write_level_scorer
@@ -27,12 +28,13 @@ _MIN_PICTURES = 12
 
 def quantize_level_scorer(
     recipe: LevelScorerRecipe, weights: Weights, pictures: Sequence[Pixels], *, max_loss: float, folder: Path,
-    threads: int, max_embedded_bytes: int,
+    threads: int, max_embedded_bytes: int, rated: RatedFiles | None = None, rated_pictures: Sequence[Pixels] = (),
 ) -> Iterator[str]:  # fmt: skip
     """Write `NAME-int8@VERSION` into `folder`; what was done, line by line.
 
     `pictures` are squares (448, 448, 3), each scored by every task that takes one picture. Raises DataError when
-    1 - SRCC with the weights in float32 is above `max_loss` for any task: an earlier form is kept then.
+    1 - SRCC with the weights in float32 is above `max_loss` for any task, or what is lost of the SRCC with the human
+    scores of `rated`, whose pictures are `rated_pictures`, for the first one: an earlier form is kept then.
     """
     if len(pictures) < _MIN_PICTURES:
         raise DataError(f"{len(pictures)} files are too few: {_MIN_PICTURES} are needed, or more")
@@ -59,6 +61,17 @@ def quantize_level_scorer(
             )
         described = ", ".join(f"{task} {value:.4f}" for task, value in follows.items())
         provenance = {**spec.provenance, "SRCC with float32": f"{described}, of {len(pictures)} pictures"}
+        if rated is None:
+            yield NOT_MEASURED
+        else:
+            task = _picture_tasks(spec)[0].name
+            rounded = _scores(manifest, rated_pictures, threads=threads)
+            exact = _reference_scores(recipe, weights, rated_pictures, spec)
+            loss = measure_loss(rated, exact[task], rounded[task], max_loss=max_loss)
+            yield f"{task}: {loss.describe()}"
+            if not loss.is_allowed:
+                raise DataError(f"8 bits cost too much: {loss.describe()}; export it as int8-weights or fp16")
+            provenance["human scores"] = f"{task}, {loss.describe()}"
         save_level_spec(replace(spec, provenance=provenance), manifest)
         # the manifest last: a bundle without one is not served
         for file in sorted(manifest.parent.iterdir(), key=lambda path: path == manifest):

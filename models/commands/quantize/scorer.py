@@ -5,7 +5,7 @@ follow those of float32.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from models.commands.quantize.calibration import GraphCalibration, ProductProbe, ValueProbe
+from models.commands.quantize.human_scores import NOT_MEASURED, Loss, RatedFiles, measure_loss
 from models.commands.quantize.refit import Rows, refit_product
 from models.data.csv_scores import DataError
 from models.export import graphs
@@ -69,12 +70,14 @@ class _Head:
 
 
 def quantize_scorer(
-    sheet: Path, calibration: Sequence[Segment], held_out: Sequence[Segment], *, max_loss: float, threads: int
-) -> Iterator[str]:
+    sheet: Path, calibration: Sequence[Segment], held_out: Sequence[Segment], *, max_loss: float, threads: int,
+    rated: RatedFiles | None = None, read_segment: Callable[[Path], Segment] | None = None,
+) -> Iterator[str]:  # fmt: skip
     """Write the 8-bit graphs, sheet and manifest of a scorer beside those in float32; what was done, line by line.
 
     Raises DataError for a scorer without a manifest or without products of matrices, and when even with half of the
-    products in float32 1 - SRCC of the held-out scores with those of float32 is above `max_loss`: nothing is left then.
+    products in float32 1 - SRCC of the held-out scores with those of float32 is above `max_loss`, or what is lost of
+    the SRCC with the human scores of `rated`, whose files `read_segment` reads: nothing is left then.
     """
     if min(len(calibration), len(held_out)) < _MIN_HELD_OUT:
         raise DataError(
@@ -84,15 +87,24 @@ def quantize_scorer(
     yield f"{len(calibration)} pictures and clips calibrate {', '.join(work.probed)}; {len(held_out)} are held out"
     expected = work.run_float(calibration, held_out)
     best: _Follows | None = None
+    loss: Loss | None = None
+    exact = work.score_files(rated.files, read_segment, form=FLOAT) if rated and read_segment else None
     try:
         for share in _FLOAT_SHARES:
             follows = work.write(share, calibration, held_out, expected=expected)
             yield follows.describe()
             if 1 - follows.srcc <= max_loss:
-                yield f"written: {work.finish(follows, len(calibration))}"
-                return
+                if rated and read_segment and exact is not None:
+                    rounded = work.score_files(rated.files, read_segment, form=INT8)
+                    loss = measure_loss(rated, exact, rounded, max_loss=max_loss)
+                yield loss.describe() if loss else NOT_MEASURED
+                if loss is None or loss.is_allowed:
+                    yield f"written: {work.finish(follows, len(calibration), loss)}"
+                    return
             best = follows if best is None or follows.srcc > best.srcc else best
         assert best is not None
+        if loss is not None:
+            raise DataError(f"8 bits cost too much: {loss.describe()}; allow more by --max-loss, or stay in float32")
         raise DataError(
             f"8 bits cost too much: SRCC {best.srcc:.4f} with float32 at best, {1 - max_loss:g} is asked for; give "
             "more pictures, or allow more by --max-loss"
@@ -175,7 +187,12 @@ class _Quantization:
             ridge=ridge,
         )
 
-    def finish(self, follows: _Follows, pictures: int) -> Path:
+    def score_files(self, files: Sequence[Path], read: Callable[[Path], Segment], *, form: str) -> NDArray[np.float64]:
+        """Native scores of files, one in memory at a time, in float32 or as written last."""
+        runner = self._float if form == FLOAT else self._runner()
+        return np.concatenate([_native_scores(runner, [read(file)]) for file in files])
+
+    def finish(self, follows: _Follows, pictures: int, loss: Loss | None) -> Path:
         """Write sheet and manifest; returns the path of the manifest."""
         for file in dict.fromkeys(self._written):
             file.replace(file.with_name(file.name.replace(_TRIED, "")))
@@ -189,6 +206,7 @@ class _Quantization:
             **table["provenance"],
             "quantized from": f"{table['name']}@{table['version']}, sha256 {self._manifest.sha256[:16]}",
             "calibration": f"{pictures} pictures and clips; {follows.describe()}",
+            **({"human scores": loss.describe()} if loss else {}),
         }
         changed = {**table, "name": name, "form": INT8, "provenance": provenance}
         changed["steps"] = [asdict(step) for step in self._steps]

@@ -16,6 +16,7 @@ import skimage.data  # noqa: E402
 
 from models import __main__ as command  # noqa: E402
 from models.commands.quantize.command import find_files  # noqa: E402
+from models.commands.quantize.human_scores import RatedFiles, measure_loss  # noqa: E402
 from models.data.csv_scores import DataError  # noqa: E402
 from models.export.assembly import picture_scorers, published  # noqa: E402
 from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
@@ -68,6 +69,7 @@ def test_a_scorer_in_8_bits_is_served_and_follows_float32(
     report = capsys.readouterr().out
     assert "12 pictures and clips calibrate liqe-logits; 6 are held out" in report
     assert "liqe-int8@1.json" in report
+    assert "not measured: what 8 bits lose against human scores" in report
     graph = onnx.load(str(bundles / "liqe-logits-int8@1.onnx"))
     operators = [node.op_type for node in graph.graph.node]
     assert operators.count("QuantizeLinear") >= 4
@@ -97,6 +99,31 @@ def test_8_bits_that_cost_too_much_are_not_written(bundles: Path) -> None:
     with pytest.raises(SystemExit, match=r"8 bits cost too much: SRCC -?[01]\.\d{4} .* --max-loss"):
         quantize(bundles, "--max-loss", "-1")
     assert sorted(path.name for path in bundles.iterdir()) == files
+
+
+def test_8_bits_are_held_to_human_scores(bundles: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scores that float32 gave lose by any rounding; the figure and the verdict are printed, and are on the card."""
+    table = bundles.parent / "scores.csv"
+    rows = "\n".join(f"photos/{number:02}.png,{number % 4}" for number in range(18))
+    table.write_text(f"path,score\n{rows}\n")
+    quantize(bundles, "--max-loss", "2", "--data", str(table))
+    report = capsys.readouterr().out
+    assert "lost, 2 allowed: passed" in report
+    command.main(["card", "liqe", "--dtype", "int8", "--built", str(bundles)])
+    assert "| human scores | scores.csv (18 files): SRCC with human scores" in capsys.readouterr().out
+    table.write_text("path,score\nphotos/00.png,1\n")
+    with pytest.raises(SystemExit, match=r"scores\.csv: 1 files are too few: 12"):
+        quantize(bundles, "--data", str(table))
+
+
+def test_a_loss_is_refused_where_it_is_larger_or_unknown() -> None:
+    """Of two orders of three files one loses half; constant scores have no correlation."""
+    rated = RatedFiles(name="scores.csv", files=(), scores=np.array([1.0, 2.0, 3.0]))
+    loss = measure_loss(rated, [1, 2, 3], [2, 1, 3], max_loss=0.005)
+    assert (loss.exact, loss.rounded, loss.is_allowed) == (1.0, 0.5, False)
+    assert loss.describe().endswith("0.5000 lost, 0.005 allowed: failed")
+    assert measure_loss(rated, [1, 2, 3], [2, 4, 6], max_loss=0.005).is_allowed
+    assert not measure_loss(rated, [1, 2, 3], [1, 1, 1], max_loss=0.005).is_allowed
 
 
 def test_what_cannot_be_quantized_says_why(bundles: Path, tmp_path: Path) -> None:

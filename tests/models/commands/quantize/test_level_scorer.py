@@ -39,14 +39,18 @@ def quantize(name: str, *more: str) -> None:
 def test_a_form_that_follows_is_written_with_what_it_was_held_to(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every task that takes one picture is judged, and the card says how each follows."""
-    quantize("q_align", "--max-loss", "0.5")
+    """Every task that takes one picture is judged, and the first against human scores; the card says how far."""
+    rows = "\n".join(f"photos/{number:02}.png,{number % 4}" for number in range(14))
+    Path("scores.csv").write_text(f"path,score\n{rows}\n")
+    quantize("q_align", "--max-loss", "0.5", "--data", "scores.csv")
     report = capsys.readouterr().out
     values = {line.split(":")[0]: float(line.split("float32 ")[1].split(",")[0]) for line in report.splitlines()[1:4]}
     assert set(values) == {"quality", "aesthetics", "video"}
     manifest = here / "bundles" / "q-align-int8@1.json"
     spec = load_level_spec(manifest)
     assert spec.provenance["SRCC with float32"].endswith("of 14 pictures")
+    assert "lost, 0.5 allowed: passed" in report
+    assert spec.provenance["human scores"].startswith("quality, scores.csv (14 files): SRCC with human scores")
     assert all(f"{name} {value:.4f}" in spec.provenance["SRCC with float32"] for name, value in values.items())
     assert any("golden answers" in line for line in verify_level_scorer(manifest))
     assert not list((here / "bundles").glob(".*"))
