@@ -26,7 +26,7 @@ from vqmon.retry import Backoff, Retries
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.logs import log_event
-from vqmon.transport.history.ingest import ParsedRecords, RecordKind, parse_record_batches
+from vqmon.transport.history.ingest import OffsetCommit, ParsedRecords, RecordKind, parse_record_batches
 from vqmon.transport.kafka import AssignedConsumer, ClientConfig, GroupConsumer
 from vqmon.transport.kafka.records import OnAssigned, OnRevoked
 
@@ -76,6 +76,7 @@ class Recorder:
         self._writing = asyncio.Lock()
         self._lag_measured_at = 0.0
         self._markers_passed_at = 0.0
+        self._reported_deletions: list[OffsetCommit] = []
         topics = context.topics
         self._readers: Sequence[OutcomeReader | TopicReader] = [
             OutcomeReader(
@@ -105,7 +106,6 @@ class Recorder:
             while not self._stop.is_set():
                 started_at = time.monotonic()
                 await self._record_once()
-                await self._pass_markers()
                 await self._measure_lag()
                 left_seconds = self._context.gather_seconds - (time.monotonic() - started_at)
                 if left_seconds > 0:
@@ -116,14 +116,21 @@ class Recorder:
                 await reader.stop()
 
     async def _record_once(self) -> None:
+        if await self._resume_assigned():
+            await self._record_polled()
+            await self._pass_markers()
+
+    async def _resume_assigned(self) -> bool:
+        """Read newly assigned partitions from the offsets in the history; False when these must be read again first."""
         try:
             for reader in self._readers:
                 await reader.resume_assigned()
         except StoreUnreachableError as error:
             await self._wait_for_history(error)
-            return
-        if not await self._pass_deletions():
-            return
+            return False
+        return await self._pass_deletions()
+
+    async def _record_polled(self) -> None:
         polled = [await reader.poll(seconds=_POLL_SECONDS, max_records=_MAX_RECORDS) for reader in self._readers]
         self._progress.is_ready = all(reader.is_settled for reader in self._readers)
         taken = parse_record_batches(batch for batches in polled for batch in batches)
@@ -131,13 +138,17 @@ class Recorder:
             await self._write(taken)
 
     async def _pass_deletions(self) -> bool:
-        """Step over records that were deleted before they were read; whoever writes that reports it, so once."""
+        """Step over records that were deleted before they were read; False when the offsets must be read again first.
+
+        They are reported before the step is written, as whether a write succeeded can stay unknown.
+        """
         deletions = [deletion for reader in self._readers for deletion in reader.deletions()]
         if not deletions:
             return True
-        if not await self._write(replace(parse_record_batches(()), offset_commits=deletions)):
-            return False
         for deletion in deletions:
+            if deletion in self._reported_deletions:
+                continue
+            self._reported_deletions.append(deletion)
             first_offset = deletion.previous_offset or 0
             self._meters.count("vqmon.record.deleted", deletion.next_offset - first_offset, topic=deletion.topic)
             log.error(
@@ -149,7 +160,7 @@ class Recorder:
                     note="records or transaction markers, deleted before they were read; reading goes on after them",
                 )
             )
-        return True
+        return await self._write(replace(parse_record_batches(()), offset_commits=deletions))
 
     async def _write(self, taken: ParsedRecords) -> bool:
         """Write to the history; False when the offsets in it must be read again first."""

@@ -1,7 +1,7 @@
 """Recording on an in-memory Kafka and real databases: each outcome and alert once, whoever comes, goes and breaks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -177,11 +177,25 @@ async def test_several_recorders_share_the_work(history_location: HistoryLocatio
         check(fleet, histories[0])
 
 
-class UnreliableHistory:
-    """A history whose server is unreachable now and then: before a write, or after it."""
+class UnreliableQueries:
+    """The queries of a history whose server is unreachable when the offsets of one topic are read first."""
 
-    def __init__(self, history: History, faults: list[str]) -> None:
-        self.queries = history.queries
+    def __init__(self, history: History, topic: str) -> None:
+        self._history = history
+        self._topic = topic
+
+    def next_offsets(self, topic: str) -> Mapping[int, int]:
+        if topic == self._topic:
+            self._topic = ""
+            raise StoreUnreachableError("away")
+        return self._history.queries.next_offsets(topic)
+
+
+class UnreliableHistory:
+    """A history whose server is unreachable now and then: before a write, or after it, or when offsets are read."""
+
+    def __init__(self, history: History, faults: list[str], *, unread_topic: str = "") -> None:
+        self.queries = UnreliableQueries(history, unread_topic)
         self._history = history
         self._faults = faults
 
@@ -275,10 +289,17 @@ class DeletionMeters(Meters):
             self.deleted += amount
 
 
+@pytest.mark.parametrize(
+    ("faults", "unread_topic"), [(["before"], ""), (["after"], ""), ([], "v.alerts"), ([], "v.quality")]
+)
 async def test_records_that_were_deleted_unread_are_passed_and_reported_once(
-    history_location: HistoryLocation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    history_location: HistoryLocation,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    faults: list[str],
+    unread_topic: str,
 ) -> None:
-    """Also when none is left, and when the first write of the new offset fails; the next recorder is silent."""
+    """Also when none is left, and the history is away when offsets are read or written; the next recorder is silent."""
     monkeypatch.setattr("pipelines.topics.recorder.RETRY_SECONDS", 0.01)
     fleet = Fleet()
     fleet.publish_outcomes("a", 10)
@@ -290,7 +311,7 @@ async def test_records_that_were_deleted_unread_are_passed_and_reported_once(
         fleet.publish_outcomes("a", 10, first=10)
         end = fleet.broker.high_watermark("v.quality", 1)
         fleet.broker.beginning_offsets["v.quality", 1] = end
-        unreliable, meters = UnreliableHistory(history, ["before"]), DeletionMeters()
+        unreliable, meters = UnreliableHistory(history, [*faults], unread_topic=unread_topic), DeletionMeters()
         service = Service(meters=meters, progress=ProgressTracker(lambda: 0.0))
         with recorder_context(unreliable, fleet, service=service) as context:  # type: ignore[arg-type]
             for _ in range(2):
