@@ -255,7 +255,9 @@ class MemoryGroupConsumer:
     async def next_fetch_offset(self, partition: int) -> int:
         """The offset of the next fetch; behind all transaction markers when every record was read."""
         await asyncio.sleep(0)
-        position = self._positions[partition]
+        position = self._positions.get(partition)
+        if position is None:
+            raise BrokerError(f"read the position: partition {partition} is not assigned any more")
         is_at_end = position >= self._broker.end_offset(self._topic, partition)
         return self._broker.high_watermark(self._topic, partition) if is_at_end else position
 
