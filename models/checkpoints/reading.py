@@ -176,7 +176,7 @@ def _describe_zip(file: Path) -> str | None:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
     inner = {name.rpartition("/")[2] for name in names}
-    if all(name.endswith(".npy") for name in names):
+    if names and all(name.endswith(".npy") for name in names):
         return "is an archive of numpy arrays (.npz): need a file of torch.save, or safetensors"
     if "data.pkl" not in inner:
         return f"is a zip archive of {_list(names)}: {_UNPACK}"

@@ -1,7 +1,7 @@
 """The scorers that are exported from published weights: their files, the networks that these fill, their assembly."""
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -187,14 +187,25 @@ def load_network(file: WeightsFile, weights: Weights, shapes: TensorShapes) -> n
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _common_prefix(names: Iterable[str], needed: Iterable[str]) -> str:
-    """What stands before every name of the network's where a trainer wrapped it (`model.` of Lightning), else empty."""
+def _common_prefix(names: Iterable[str], needed: Collection[str]) -> str:
+    """What stands before every name of the network's where a trainer wrapped it (`model.` of Lightning), else empty.
+
+    Raises WeightsError for a file of several such networks, as of a student and its teacher.
+    """
     given = set(names)
     if not given.isdisjoint(needed):
         return ""
     first = next(iter(needed))
-    prefixes = sorted((name.removesuffix(first) for name in given if name.endswith(f".{first}")), key=len)
-    return prefixes[0] if prefixes else ""
+    counts = {
+        prefix: sum(prefix + name in given for name in needed)
+        for prefix in (name.removesuffix(first) for name in given if name.endswith(f".{first}"))
+    }
+    fullest = sorted(prefix for prefix, count in counts.items() if count == max(counts.values()))
+    if len(fullest) > 1:
+        raise WeightsError(
+            f"holds {len(fullest)} networks ({', '.join(fullest)}): save a file of the one that is meant"
+        )
+    return fullest[0] if fullest else ""
 
 
 def _describe_numbers(tensor: Tensor, needed: Tensor) -> str | None:
@@ -203,7 +214,7 @@ def _describe_numbers(tensor: Tensor, needed: Tensor) -> str | None:
         return None
     if not tensor.is_floating_point():
         return f"is of {str(tensor.dtype).removeprefix('torch.')}, as in a quantized network: need float32 or float16"
-    return None if bool(tensor.isfinite().all()) else "holds numbers that are not finite: its training failed"
+    return None if bool(tensor.float().isfinite().all()) else "holds numbers that are not finite: its training failed"
 
 
 def random_networks(name: str, *, seed: int = 0) -> dict[str, nn.Module]:

@@ -24,10 +24,11 @@ from vqmon.errors import SegmentError
 from vqmon.media.sources.loader import detect_kind
 
 
-def test_a_manifest_of_smooth_streaming_is_no_media() -> None:
-    """Taken for an MPD, whose root it does not have; what is media is no playlist."""
-    assert detect_kind(b'<?xml version="1.0"?><SmoothStreamingMedia MajorVersion="2"/>') == "dash"
-    assert detect_kind(b"<svg/>") == detect_kind(b"\x47MPD") == "other"
+def test_what_is_no_playlist_is_none() -> None:
+    """An address of one is refused at once; so is one of media."""
+    for body in (b'<?xml version="1.0"?><SmoothStreamingMedia MajorVersion="2"/>', b"<svg/>", b"\x47MPD"):
+        assert detect_kind(body) == "other"
+    assert detect_kind(b"<MPD />") == "dash"
 
 
 async def test_an_expired_media_playlist_url_is_looked_up_again(server: Server) -> None:

@@ -103,6 +103,16 @@ def test_tensors_may_stand_within_a_trainers_wrapper(wrapper: str) -> None:
     assert all(bool((tensor == 2).all()) for tensor in network.state_dict().values())
 
 
+def test_a_file_of_two_networks_is_refused() -> None:
+    """Which of them is meant, a student or its teacher, the names do not say."""
+    file = small_file()
+    own = state_dict_shapes(file.build())
+    shapes = {f"{wrapper}.{name}": shape for wrapper in ("student", "teacher") for name, shape in own.items()}
+    weights = {name: torch.ones(shape) for name, shape in shapes.items()}
+    with pytest.raises(WeightsError, match=r"holds 2 networks \(student\., teacher\.\)"):
+        published.load_network(file, weights, shapes)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

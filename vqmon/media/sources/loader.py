@@ -30,7 +30,7 @@ _SHARED_RELOAD = timedelta(seconds=1)
 
 # comments and tags may stand before EXTM3U, which must be first; some playlists lack it
 _HLS_START = re.compile(r"(?:#(?!EXT)[^\n]*\n\s*)*#EXT(?:M3U|INF:|-X-)")
-_XML_ROOT = re.compile(r"<(\w+:)?(?:MPD|SmoothStreamingMedia)[\s>]")
+_MPD_ROOT = re.compile(r"<(\w+:)?MPD[\s>]")
 
 DocumentKind = Literal["hls", "dash", "other"]
 
@@ -67,7 +67,7 @@ def detect_kind(body: bytes) -> DocumentKind:
     start = _decode_text(body[:SNIFF_BYTES]).lstrip()
     if _HLS_START.match(start):
         return "hls"
-    return "dash" if start.startswith("<") and _XML_ROOT.search(start) else "other"
+    return "dash" if start.startswith("<") and _MPD_ROOT.search(start) else "other"
 
 
 def _decode_text(body: bytes) -> str:

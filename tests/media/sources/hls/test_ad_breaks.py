@@ -15,6 +15,14 @@ SPLICE = "/DAlAAAAAAAAAP/wFAUAAqbVf+/+AAAAAH4AUmXAAAAAAAAAdIQsGg=="
 """The start of a break of 60 s (Comcast/scte35-js #13)."""
 
 
+def time_signal(segmentation_type: int) -> bytes:
+    """A splice_info_section (SCTE 35) with one segmentation descriptor, which states no duration."""
+    descriptor = b"CUEI" + bytes(4) + b"\x7f\xbf\0\0" + bytes([segmentation_type, 0, 0])
+    loop = bytes([2, len(descriptor)]) + descriptor
+    body = bytes(7) + b"\xff\xf0\x05\x06\x7f" + len(loop).to_bytes(2, "big") + loop + bytes(4)
+    return b"\xfc" + (0x3000 | len(body)).to_bytes(2, "big") + body
+
+
 def playlist(*tags: str, first: int = 0, date: str = "") -> str:
     """One segment of 6 s per tag, which stands before it; "" = none. A date is that of the first segment."""
     lines = [f"#EXT-X-MEDIA-SEQUENCE:{first}", *([f"#EXT-X-PROGRAM-DATE-TIME:{date}"] if date else [])]
@@ -115,6 +123,18 @@ def test_a_date_range_lasts_as_long_as_its_splice_message_says(name: str) -> Non
     message = f"0x{base64.b64decode(SPLICE).hex().upper()}"
     tag = f'#EXT-X-DATERANGE:ID="a",START-DATE="2026-11-20T12:00:06Z",{name}={message}'
     assert breaks_of(playlist(tag, *[""] * 12, date="2026-11-20T12:00:00Z")) == "-" + "A" * 10 + "--"
+
+
+@pytest.mark.parametrize("end", ["SCTE35-IN=0xFC", "SCTE35-CMD={end}"])
+@pytest.mark.parametrize("begin", ["SCTE35-OUT=0xFC", "SCTE35-CMD={begin}"])
+def test_the_end_of_a_date_range_may_have_an_id_of_its_own(begin: str, end: str) -> None:
+    """Of a break that states no duration; without one it would last an hour."""
+    messages = {name: f"0x{time_signal(kind).hex()}" for name, kind in (("begin", 0x34), ("end", 0x35))}
+    tags = [
+        f'#EXT-X-DATERANGE:ID="a",START-DATE="2026-11-20T12:00:06Z",{begin.format(**messages)}',
+        f'#EXT-X-DATERANGE:ID="b",START-DATE="2026-11-20T12:00:18Z",{end.format(**messages)}',
+    ]
+    assert breaks_of(playlist(*tags, "", "", "", date="2026-11-20T12:00:00Z")) == "-AA--"
 
 
 def test_other_date_ranges_are_no_ad_breaks() -> None:

@@ -85,10 +85,14 @@ def mark_date_ranges(
 
 
 def _ad_ranges(date_ranges: Iterable[Mapping[str, str]]) -> Iterable[_Range]:
-    """One range per ID: SCTE35-IN may come in a second tag, and END-DATE and DURATION with it."""
+    """One range per ID: SCTE35-IN may come in a second tag, and END-DATE and DURATION with it.
+
+    One that states no end lasts until the next end of a break, which may have an ID of its own.
+    """
     by_id: dict[str, dict[str, str]] = {}
     for attributes in date_ranges:
         by_id.setdefault(attributes.get("id", ""), {}).update(attributes)
+    ends = [parse_timestamp(attributes.get("start_date", "")) for attributes in by_id.values() if _is_end(attributes)]
     for attributes in by_id.values():
         begins_at = parse_timestamp(attributes.get("start_date", ""))
         ends_at = parse_timestamp(attributes.get("end_date", ""))
@@ -103,7 +107,17 @@ def _ad_ranges(date_ranges: Iterable[Mapping[str, str]]) -> Iterable[_Range]:
             continue
         if ends_at is None:
             ends_at = add_seconds(begins_at, seconds or _MAX_BREAK_SECONDS)
+            if not seconds:
+                ends_at = min([ends_at, *(end for end in ends if end is not None and end > begins_at)])
         yield _Range(begins_at=begins_at, ends_at=ends_at)
+
+
+def _is_end(attributes: Mapping[str, str]) -> bool:
+    """Whether a date range says that a break ends where it begins."""
+    if "scte35_out" in attributes:
+        return False
+    message = _splice(attributes.get("scte35_cmd", ""))
+    return "scte35_in" in attributes or (message is not None and not message.begins)
 
 
 def _covers(ad_range: _Range, entry: PlaylistEntry) -> bool:

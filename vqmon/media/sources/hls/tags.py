@@ -29,7 +29,9 @@ _TAG = re.compile(r"#EXT(?:INF|-X-[A-Z0-9-]+)")
 # names are in capitals and no space may be beside =, but packagers write both
 _ATTRIBUTE = re.compile(r"""([A-Za-z0-9-]{1,64})[ \t]{0,8}=[ \t]{0,8}("[^"]*"|'[^'"]*'(?=[ \t]{0,8}(?:,|$))|[^",]*)""")
 # a list of codecs without quotes ends before the next attribute
-_PLAIN_CODECS = re.compile(r"(?:^|,)[ \t]{0,8}CODECS=([^\"',=]{1,64}(?:,[^\"',=]{1,64}(?=,|$)){1,16})", re.IGNORECASE)
+_PLAIN_CODECS = re.compile(
+    r"(?:^|,)[ \t]{0,8}CODECS[ \t]{0,8}=[ \t]{0,8}([^\"',=]{1,64}(?:,[^\"',=]{1,64}(?=,|$)){1,16})", re.IGNORECASE
+)
 _BYTE_RANGE = re.compile(r"\s*\d{1,18}\s*(?:@\s*(?:\d{1,18})?\s*)?")
 _INTEGER = re.compile(r"[+-]?\d{1,40}(?:\.0*)?")
 _UNITLESS_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
