@@ -30,7 +30,7 @@ _OF_EXPORT = _OF_EXPORTED | {
         ("refit", {"folder", "weights", "threads"}),
         ("export", _OF_EXPORT),
         ("verify", _OF_EXPORT),
-        ("quantize", {"clips", "max-loss", "built", "version", "threads", "weights"} | _OF_WEIGHTS),
+        ("quantize", {"clips", "data", "max-loss", "built", "version", "threads", "weights"} | _OF_WEIGHTS),
         ("card", _OF_EXPORTED),
     ],
 )
