@@ -25,9 +25,8 @@ import numpy as np
 
 from pipelines.daemon import one_host
 from pipelines.observe.playlists.partial_verdicts import PartialVerdict
-from tests.media.clips import MOTION, ffmpeg, x264
+from tests.acceptance.low_latency import cmaf, live_manifest
 from tests.media.loopback import Answer, Request, Server, serving
-from vqmon.media.decode.bitstream.containers.boxes import iterate_iso_boxes
 from vqmon.settings.load import Settings
 
 _RATE = 30
@@ -69,15 +68,10 @@ class Plan:
 
 def _cmaf(plan: Plan) -> tuple[bytes, Sequence[bytes]]:
     """The initialization section, and every part."""
-    source = MOTION.format(size=plan.size, rate=_RATE, seconds=plan.segments * plan.segment_seconds)
-    micros = str(round(plan.part_seconds * 1e6))
-    options = ("-movflags", "empty_moov+default_base_moof", "-frag_duration", micros, "-f", "mp4", "-")
-    gop = plan.frames_per_part * plan.parts
-    media = ffmpeg("-f", "lavfi", "-i", source, *x264(gop=gop, bframes=0), *options)
-    ends = [end for kind, _, end in iterate_iso_boxes(media) if kind in (b"moov", b"mdat")]
-    init, *made = [media[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    assert len(made) == plan.segments * plan.parts, (len(made), plan)
-    return init, made
+    init, segments = cmaf(
+        plan.segments, chunks=plan.parts, size=plan.size, rate=_RATE, segment_frames=plan.frames_per_part * plan.parts
+    )
+    return init, [part for segment in segments for part in segment]
 
 
 class _Origin:
@@ -149,17 +143,12 @@ class _Origin:
     async def _send_manifest(self, request: Request, writer: asyncio.StreamWriter) -> None:
         plan = self._plan
         is_over = plan.count_made() == len(self._made)
-        length = f'mediaPresentationDuration="PT{plan.segments * plan.segment_seconds:.6f}S"' if is_over else ""
-        width, height = plan.size.split("x")
-        manifest = f"""<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="{"static" if is_over else "dynamic"}" {length}
-            minimumUpdatePeriod="PT1S" timeShiftBufferDepth="PT30S"
-            availabilityStartTime="{plan.starts_at.isoformat()}"><Period id="0" start="PT0S">
-            <AdaptationSet mimeType="video/mp4"><SegmentTemplate media="$Number$.m4s" initialization="init.mp4"
-            timescale="{_RATE}" duration="{plan.frames_per_part * plan.parts}" startNumber="0"
-            availabilityTimeOffset="{plan.segment_seconds - plan.part_seconds:.6f}" availabilityTimeComplete="false"/>
-            <Representation id="hd" codecs="avc1.64001f" width="{width}" height="{height}" bandwidth="1000000"/>
-            </AdaptationSet></Period></MPD>"""
-        writer.write(Answer(manifest.encode()).on_the_wire())
+        manifest = live_manifest(
+            plan.starts_at, chunks=plan.parts, size=plan.size, rate=_RATE,
+            segment_frames=plan.frames_per_part * plan.parts,
+            total_seconds=plan.segments * plan.segment_seconds if is_over else None,
+        )  # fmt: skip
+        writer.write(Answer(manifest).on_the_wire())
         await writer.drain()
 
 

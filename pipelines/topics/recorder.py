@@ -76,7 +76,7 @@ class Recorder:
         self._writing = asyncio.Lock()
         self._lag_measured_at = 0.0
         self._markers_passed_at = 0.0
-        self._reported_deletions: list[OffsetCommit] = []
+        self._reported_deletions: set[OffsetCommit] = set()
         topics = context.topics
         self._readers: Sequence[OutcomeReader | TopicReader] = [
             OutcomeReader(
@@ -148,7 +148,7 @@ class Recorder:
         for deletion in deletions:
             if deletion in self._reported_deletions:
                 continue
-            self._reported_deletions.append(deletion)
+            self._reported_deletions.add(deletion)
             first_offset = deletion.previous_offset or 0
             self._meters.count("vqmon.record.deleted", deletion.next_offset - first_offset, topic=deletion.topic)
             log.error(

@@ -10,19 +10,42 @@ from tests.media.loopback import Answer, Request, Server
 from vqmon.media.decode.bitstream.containers.boxes import iterate_iso_boxes
 
 SEGMENT_SECONDS, CHUNKS = 2.0, 4
+_SIZE, _RATE, _SEGMENT_FRAMES = "320x180", 50, 100
 
 
 @cache
-def cmaf(segments: int, *, chunks: int = CHUNKS) -> tuple[bytes, Sequence[Sequence[bytes]]]:
+def cmaf(
+    segments: int, *, chunks: int = CHUNKS, size: str = _SIZE, rate: int = _RATE, segment_frames: int = _SEGMENT_FRAMES
+) -> tuple[bytes, Sequence[Sequence[bytes]]]:
     """The initialization section, and the chunks of each segment; only the first chunk begins with a key picture."""
-    source = MOTION.format(size="320x180", rate="50", seconds=segments * SEGMENT_SECONDS)
-    micros = str(round(SEGMENT_SECONDS / chunks * 1e6))
+    seconds = segment_frames / rate
+    source = MOTION.format(size=size, rate=rate, seconds=segments * seconds)
+    micros = str(round(seconds / chunks * 1e6))
     options = ("-movflags", "empty_moov+default_base_moof", "-frag_duration", micros, "-f", "mp4", "-")
-    media = ffmpeg("-f", "lavfi", "-i", source, *x264(gop=100, bframes=0), *options)
+    media = ffmpeg("-f", "lavfi", "-i", source, *x264(gop=segment_frames, bframes=0), *options)
     ends = [end for kind, _, end in iterate_iso_boxes(media) if kind in (b"moov", b"mdat")]
     init, *made = [media[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     assert len(made) == segments * chunks
     return init, [made[at : at + chunks] for at in range(0, len(made), chunks)]
+
+
+def live_manifest(
+    starts_at: datetime, *, chunks: int, size: str = _SIZE, rate: int = _RATE, segment_frames: int = _SEGMENT_FRAMES,
+    total_seconds: float | None,
+) -> bytes:  # fmt: skip
+    """The MPD of a live stream, or with `total_seconds` of one that has ended."""
+    kind = "dynamic" if total_seconds is None else "static"
+    length = "" if total_seconds is None else f'mediaPresentationDuration="PT{total_seconds:.6f}S"'
+    early = segment_frames / rate * (1 - 1 / chunks)
+    width, height = size.split("x")
+    return f"""<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="{kind}" {length}
+        minimumUpdatePeriod="PT1S" timeShiftBufferDepth="PT30S"
+        availabilityStartTime="{starts_at.isoformat()}"><Period id="0" start="PT0S">
+        <AdaptationSet mimeType="video/mp4"><SegmentTemplate media="$Number$.m4s" initialization="init.mp4"
+        timescale="{rate}" duration="{segment_frames}" startNumber="0"
+        availabilityTimeOffset="{early:.6f}" availabilityTimeComplete="false"/>
+        <Representation id="hd" codecs="avc1.64001f" width="{width}" height="{height}" bandwidth="1000000"/>
+        </AdaptationSet></Period></MPD>""".encode()
 
 
 class DashOrigin:
@@ -53,20 +76,9 @@ class DashOrigin:
 
     async def _send_manifest(self, request: Request, writer: asyncio.StreamWriter) -> None:
         is_over = datetime.now(UTC) > self.made_at(len(self.segments) - 1, self.chunks)
-        kind = f'mediaPresentationDuration="PT{len(self.segments) * SEGMENT_SECONDS:g}S"' if is_over else ""
-        early = SEGMENT_SECONDS * (1 - 1 / self.chunks)
-        writer.write(
-            Answer(
-                f"""<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="{"static" if is_over else "dynamic"}" {kind}
-                minimumUpdatePeriod="PT1S" timeShiftBufferDepth="PT30S"
-                availabilityStartTime="{self.starts_at.isoformat()}"><Period id="0" start="PT0S">
-                <AdaptationSet mimeType="video/mp4"><SegmentTemplate media="$Number$.m4s" initialization="init.mp4"
-                timescale="1000" duration="{SEGMENT_SECONDS * 1000:.0f}" startNumber="0"
-                availabilityTimeOffset="{early:g}" availabilityTimeComplete="false"/>
-                <Representation id="hd" codecs="avc1.64001f" height="180" width="320" bandwidth="1000000"/>
-                </AdaptationSet></Period></MPD>""".encode()
-            ).on_the_wire()
-        )
+        total_seconds = len(self.segments) * SEGMENT_SECONDS if is_over else None
+        manifest = live_manifest(self.starts_at, chunks=self.chunks, total_seconds=total_seconds)
+        writer.write(Answer(manifest).on_the_wire())
         await writer.drain()
 
     async def _send_segment(self, request: Request, writer: asyncio.StreamWriter) -> None:

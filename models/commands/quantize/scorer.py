@@ -71,7 +71,7 @@ class _Head:
 
 def quantize_scorer(
     sheet: Path, calibration: Sequence[Segment], held_out: Sequence[Segment], *, max_loss: float, threads: int,
-    rated: RatedFiles | None = None, read_segment: Callable[[Path], Segment] | None = None,
+    rated: RatedFiles | None, read_segment: Callable[[Path], Segment],
 ) -> Iterator[str]:  # fmt: skip
     """Write the 8-bit graphs, sheet and manifest of a scorer beside those in float32; what was done, line by line.
 
@@ -88,13 +88,13 @@ def quantize_scorer(
     expected = work.run_float(calibration, held_out)
     best: _Follows | None = None
     loss: Loss | None = None
-    exact = work.score_files(rated.files, read_segment, form=FLOAT) if rated and read_segment else None
+    exact = work.score_files(rated.files, read_segment, form=FLOAT) if rated else None
     try:
         for share in _FLOAT_SHARES:
             follows = work.write(share, calibration, held_out, expected=expected)
             yield follows.describe()
             if 1 - follows.srcc <= max_loss:
-                if rated and read_segment and exact is not None:
+                if rated and exact is not None:
                     rounded = work.score_files(rated.files, read_segment, form=INT8)
                     loss = measure_loss(rated, exact, rounded, max_loss=max_loss)
                 yield loss.describe() if loss else NOT_MEASURED
